@@ -1,0 +1,1 @@
+"""Sequence models that are recurrences, trained in parallel over time."""

@@ -1,0 +1,12 @@
+"""Layers over time, by name."""
+
+from jaxseq.mixers.base import Mixer
+from jaxseq.mixers.lru import LRU
+from jaxseq.mixers.para_rnn import ParaRNN
+
+MIXERS: dict[str, type[Mixer]] = {
+    "lru": LRU,
+    "para_rnn": ParaRNN,
+}
+
+__all__ = ["MIXERS"]

@@ -1,0 +1,73 @@
+"""LRU: the linear recurrent unit (Orvieto et al. 2023, arXiv 2303.06349, section 3).
+
+    λ = exp(-exp(ν) + i exp(θ)),   h_t = λ h_{t-1} + exp(γ) (B x_t),   y_t = Re(C h_t) + D x_t
+
+with N complex states, |λ| < 1 by construction, and y passed through GELU and a GLU: (W_1 y) σ(W_2 y). γ starts at
+log √(1 - |λ|²), which keeps h at the scale of x, and is then learned freely.
+"""
+
+from __future__ import annotations
+
+from math import pi
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxseq.mixers.base import Mixer, linear
+from jaxseq.ops import linear_scan
+from jaxseq.sharding import param
+
+
+class LRU(Mixer):
+    """The LRU with `states` complex channels (default: width). |λ|² is uniform in [min_radius², max_radius²] at first,
+    the phase uniform in [0, max_phase] radians. State: {"h": (B, states) complex64}.
+    """
+
+    states: int | None = None
+    min_radius: float = 0.9
+    max_radius: float = 0.999
+    max_phase: float = pi / 10
+
+    def init_state(self, batch: int) -> dict[str, jax.Array]:
+        """Zeros."""
+        return {"h": jnp.zeros((batch, self.states or self.width), jnp.complex64)}
+
+    @nn.compact
+    def __call__(self, x, *, state=None, reset=None, mask=None):
+        """See Mixer."""
+        state = self.init_state(x.shape[0]) if state is None else state
+        n = self.states or self.width
+        log_decay = self.param("nu_log", param(self._init_nu, "inner"), (n,))
+        phase = self.param("theta_log", param(self._init_theta, "inner"), (n,))
+        a = jnp.exp(-jnp.exp(log_decay) + 1j * jnp.exp(phase))
+        gain = self.param("gamma_log", param(lambda *_: 0.5 * jnp.log1p(-jnp.square(jnp.abs(a))), "inner"), (n,))
+        b = jnp.exp(gain) * self._complex_inputs(x, n)
+        a = a[None, None]
+        if mask is not None:
+            a, b = jnp.where(mask[..., None], a, 1), jnp.where(mask[..., None], b, 0)
+        h = linear_scan(a, b, state["h"], reset=reset)
+        skip = self.param("d", param(nn.initializers.normal(1.0), "embed"), (self.width,))
+        y = nn.gelu((self._real_outputs(h) + skip * x).astype(x.dtype))
+        y = linear(self, "w_value", y, self.width, ("embed", "inner")) * jax.nn.sigmoid(
+            linear(self, "w_gate", y, self.width, ("embed", "inner"))
+        )
+        return y, {"h": h[:, -1]}
+
+    def _complex_inputs(self, x: jax.Array, n: int) -> jax.Array:
+        init = nn.initializers.normal((2 * self.width) ** -0.5)
+        w = self.param("w_in", param(init, None, "embed", "inner"), (2, self.width, n))
+        real, imaginary = (jnp.matmul(x, v.astype(x.dtype), preferred_element_type=jnp.float32) for v in w)
+        return jax.lax.complex(real, imaginary)
+
+    def _real_outputs(self, h: jax.Array) -> jax.Array:
+        init = nn.initializers.normal(h.shape[-1] ** -0.5)
+        w = self.param("w_out", param(init, None, "inner", "embed"), (2, h.shape[-1], self.width))
+        return h.real @ w[0] - h.imag @ w[1]
+
+    def _init_nu(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        low, high = self.min_radius**2, self.max_radius**2
+        return jnp.log(-0.5 * jnp.log(jax.random.uniform(key, shape, minval=low, maxval=high)))
+
+    def _init_theta(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return jnp.log(self.max_phase * (1 - jax.random.uniform(key, shape)))

@@ -1,0 +1,71 @@
+"""What a model is, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from math import ceil
+from typing import Literal, get_type_hints
+
+from jaxseq.config_values import fit, unknown
+from jaxseq.mixers import MIXERS
+
+Leaf = bool | int | float | str | None
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A stack of blocks over tokens.
+
+    Attributes:
+      vocab: size of the embedding and the logits; at least the tokenizer's.
+      width: D, the residual stream.
+      layers: L, a multiple of the pattern's length.
+      pattern: mixer names, repeated down the stack: ("para_rnn", "para_rnn", "attention") is two to one.
+      options: fields of a mixer by mixer name, options["para_rnn"]["heads"] = 4. Unknown names raise.
+      mlp_width: inner width of the SwiGLU; None for 8/3 width rounded up to a multiple of 64; 0 for no MLP.
+      residual_scale: a learned gain on each mixer's skip connection, as in ParaRNN.
+      tied: the head shares the embedding.
+      dtype: of activations and matmuls. Parameters, recurrent states, norms and logits are float32 always.
+      remat: what the backward pass keeps of a block: "none" keeps everything, "dots" the matmuls' results and the
+        recurrent states, "states" the recurrent states, "full" nothing but the block's input.
+    """
+
+    vocab: int = 264
+    width: int = 128
+    layers: int = 2
+    pattern: tuple[str, ...] = ("para_rnn",)
+    options: dict[str, dict[str, Leaf]] = field(default_factory=dict)
+    mlp_width: int | None = None
+    residual_scale: bool = True
+    tied: bool = False
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "dots", "states", "full"] = "dots"
+
+    def __post_init__(self) -> None:
+        for name in ("vocab", "width", "layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+        if not self.pattern or self.layers % len(self.pattern):
+            raise ValueError(f"model.layers = {self.layers} must be a multiple of {len(self.pattern)}, the pattern's")
+        for name in self.pattern:
+            if name not in MIXERS:
+                raise unknown("model.pattern", name, MIXERS)
+        for name, options in self.options.items():
+            _check_options(name, options)
+
+    @property
+    def hidden(self) -> int:
+        """The MLP's inner width."""
+        return 64 * ceil(8 * self.width / 3 / 64) if self.mlp_width is None else self.mlp_width
+
+
+def _check_options(name: str, options: dict[str, Leaf]) -> None:
+    if name not in MIXERS:
+        raise unknown("model.options", name, MIXERS)
+    cls = MIXERS[name]
+    kinds = get_type_hints(cls)
+    names = [f.name for f in fields(cls) if f.name not in ("width", "parent", "name")]
+    for key, value in options.items():
+        if key not in names:
+            raise unknown(f"model.options.{name}", key, names)
+        fit(kinds[key], value, f"model.options.{name}.{key}")

@@ -1,0 +1,155 @@
+"""The mesh, a closed set of logical axis names, and how a parameter declares itself.
+
+A mesh has four axes: `data` (replicas), `fsdp` (parameters and batch), `tensor` (width) and `seq` (time). One CPU is
+the mesh 1 x 1 x 1 x 1. Modules name logical axes only; RULES maps them to mesh axes, and an unknown name raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import struct
+from flax.core import meta
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+MESH_AXES = ("data", "fsdp", "tensor", "seq")
+
+RULES: dict[str, str | tuple[str, ...] | None] = {
+    "batch": ("data", "fsdp"),
+    "time": "seq",
+    "layers": None,
+    "vocab": "tensor",
+    "embed": "fsdp",
+    "mlp": "tensor",
+    "inner": "tensor",
+    "heads": "tensor",
+    "head_dim": None,
+    "head_in": None,
+    "gate": None,
+    "conv": None,
+}
+
+
+def make_mesh(shape: tuple[int, int, int, int] = (1, 1, 1, 1), devices: list[Any] | None = None) -> Mesh:
+    """A mesh with axes (data, fsdp, tensor, seq) over `devices` (default: all of jax.devices()).
+
+    One size may be -1: the rest of the devices. Raises ValueError where the product is not the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    if len(shape) != 4 or sum(n == -1 for n in shape) > 1 or any(n < 1 and n != -1 for n in shape):
+        raise ValueError(f"mesh must be four sizes {MESH_AXES}, at most one of them -1, got {shape}")
+    known = int(np.prod([n for n in shape if n != -1]))
+    sizes = tuple(len(devices) // known if n == -1 else n for n in shape)
+    if int(np.prod(sizes)) != len(devices):
+        raise ValueError(f"mesh {shape} needs a multiple of {known} devices, there are {len(devices)}")
+    return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 4, devices=devices)
+
+
+def spec(*axes: str | None) -> PartitionSpec:
+    """The PartitionSpec of logical axes. Raises ValueError for a name that is not in RULES."""
+    unknown = [a for a in axes if a is not None and a not in RULES]
+    if unknown:
+        raise ValueError(f"logical axis must be one of {', '.join(RULES)}, got {unknown[0]!r}")
+    return PartitionSpec(*(None if a is None else RULES[a] for a in axes))
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """x, laid out over the mesh in force as its logical axes say. Without a mesh there is nothing to lay out."""
+    wanted = spec(*axes)
+    if len(axes) != x.ndim:
+        raise ValueError(f"constrain needs one axis name per axis of an array of shape {x.shape}, got {axes}")
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, wanted)
+
+
+class Declared(struct.PyTreeNode, meta.AxisMetadata):
+    """A parameter with what its module says of it: logical axes, weight decay, and a bound on its entries."""
+
+    value: Any
+    axes: tuple[str | None, ...] = struct.field(pytree_node=False)
+    decay: bool = struct.field(pytree_node=False, default=True)
+    clip: float | None = struct.field(pytree_node=False, default=None)
+
+    def unbox(self) -> Any:
+        """The array itself."""
+        return self.value
+
+    def replace_boxed(self, val: Any) -> Declared:
+        """The same declaration around another array."""
+        return self.replace(value=val)
+
+    def add_axis(self, index: int, params: dict[Any, Any]) -> Declared:
+        """What `nn.scan` calls: the stacked parameter has one more axis, `layers`."""
+        axes = list(self.axes)
+        axes.insert(index, params["axis"])
+        return self.replace(axes=tuple(axes))
+
+    def remove_axis(self, index: int, params: dict[Any, Any]) -> Declared:
+        """The inverse of add_axis."""
+        axes = list(self.axes)
+        axes.pop(index)
+        return self.replace(axes=tuple(axes))
+
+
+def param(
+    init: Callable[..., jax.Array], *axes: str | None, decay: bool | None = None, clip: float | None = None
+) -> Callable[..., Declared]:
+    """An initialiser that also declares the parameter: `self.param("w", param(init, "embed", "mlp"), shape)`.
+
+    Args:
+      init: (key, *args) -> array.
+      axes: one logical axis name, or None, for each axis of the array.
+      decay: whether weight decay applies; by default to arrays of two axes and more.
+      clip: a bound v kept by the optimizer: every entry stays in [-v, v].
+
+    Raises:
+      ValueError: an unknown axis, or (when called) as many axes as the array does not have.
+    """
+    spec(*axes)
+    decays = len(axes) >= 2 if decay is None else decay
+
+    def declared(key: jax.Array, *args: Any) -> Declared:
+        value = init(key, *args)
+        if value.ndim != len(axes):
+            raise ValueError(f"param needs one axis name per axis of an array of shape {value.shape}, got {axes}")
+        return Declared(value, axes, decays, clip)
+
+    return declared
+
+
+def is_declared(x: Any) -> bool:
+    """Whether x is a Declared leaf (for jax.tree.map's is_leaf)."""
+    return isinstance(x, Declared)
+
+
+def shardings(mesh: Mesh, declared: Any) -> Any:
+    """The NamedSharding of every Declared leaf of a tree, in a tree of the same shape.
+
+    Raises ValueError where a mesh axis does not divide an axis of the parameter, naming both.
+    """
+
+    def one(path: Any, leaf: Declared) -> NamedSharding:
+        wanted = spec(*leaf.axes)
+        for name, size, mesh_axes in zip(leaf.axes, leaf.value.shape, wanted, strict=True):
+            names = (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ()
+            parts = int(np.prod([mesh.shape[n] for n in names]))
+            if size % parts:
+                where = jax.tree_util.keystr(path, simple=True, separator=".")
+                raise ValueError(f"parameter {where}: axis {name!r} of size {size} must divide by {parts} ({names})")
+        return NamedSharding(mesh, wanted)
+
+    return jax.tree_util.tree_map_with_path(one, declared, is_leaf=is_declared)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of a value that every device holds."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh, rank: int = 2) -> NamedSharding:
+    """The sharding of a (B, T, ...) array of the input."""
+    return NamedSharding(mesh, spec("batch", "time", *(None,) * (rank - 2)) if rank > 1 else spec("batch"))

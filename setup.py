@@ -1,0 +1,27 @@
+"""jaxseq: recurrences, linear and nonlinear, trained in parallel over time."""
+
+from setuptools import find_packages, setup
+
+RUNTIME = [
+    "jax>=0.10,<0.11.1",  # flax 0.12.8 subclasses a symbol that jax 0.11.1 removed
+    "flax>=0.12.8,<0.13",
+    "optax>=0.2.8,<0.3",
+    "orbax-checkpoint>=0.12.8,<0.13",
+    "grain>=0.2.18,<0.3",
+    "absl-py>=2.3",
+]
+TERMINAL = ["rich>=14", "matplotlib>=3.10"]
+TENSORBOARD = ["tensorboardX>=2.6"]
+LINT = ["ruff==0.17.5", "pyright==1.1.414"]
+TEST = [*TERMINAL, *TENSORBOARD, "pytest>=9", "pytest-xdist>=3.8", "hypothesis>=6.150"]
+
+setup(
+    name="jaxseq",
+    version="0.1.0",
+    description="Sequence models that are recurrences, trained in parallel over time with JAX",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["jaxseq", "jaxseq.*"]),
+    install_requires=RUNTIME,
+    extras_require={"terminal": TERMINAL, "tensorboard": TENSORBOARD, "test": TEST, "lint": LINT},
+)
