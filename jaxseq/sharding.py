@@ -150,6 +150,6 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_sharding(mesh: Mesh, rank: int = 2) -> NamedSharding:
-    """The sharding of a (B, T, ...) array of the input."""
-    return NamedSharding(mesh, spec("batch", "time", *(None,) * (rank - 2)) if rank > 1 else spec("batch"))
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding of an input batch: rows over the devices, time not yet split."""
+    return NamedSharding(mesh, spec("batch"))

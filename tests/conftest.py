@@ -1,11 +1,14 @@
 """Eight virtual CPU devices, one thread per worker, fixed seeds, and the one table of tolerances."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 
 import jax
+import numpy as np
 import pytest
 
 CACHE = os.environ.get("JAXSEQ_TEST_CACHE")
@@ -21,3 +24,25 @@ TOLERANCE = {"float64": 1e-12, "float32": 5e-6, "bfloat16": 2e-2}
 def key() -> jax.Array:
     """A fixed random key."""
     return jax.random.key(0)
+
+
+def deviation(value: Any, expected: Any) -> float:
+    """The largest deviation of a leaf of `value` from that of `expected`, relative to the leaf's largest entry."""
+
+    def one(a: Any, b: Any) -> float:
+        wide = np.complex128 if np.iscomplexobj(b) else np.float64
+        a, b = np.asarray(a).astype(wide), np.asarray(b).astype(wide)
+        assert a.shape == b.shape
+        return float(np.max(np.abs(a - b), initial=0) / (np.max(np.abs(b), initial=0) or 1))
+
+    return float(np.max(jax.tree.leaves(jax.tree.map(one, value, expected))))
+
+
+@pytest.fixture(scope="session")
+def close() -> Callable[..., None]:
+    """close(value, expected, dtype="float32") asserts that two trees agree within the dtype's tolerance, NaN never."""
+
+    def check(value: Any, expected: Any, dtype: str = "float32") -> None:
+        assert deviation(value, expected) <= TOLERANCE[dtype]
+
+    return check

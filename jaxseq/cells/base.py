@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from jaxseq.ops import matmul
 from jaxseq.solvers.structure import Diagonal
 
 
@@ -64,3 +65,13 @@ class Cell:
     def init_state(self, batch: int) -> jax.Array:
         """The state before a document, zeros (batch, d_state) float32."""
         return jnp.zeros((batch, self.d_state), jnp.float32)
+
+
+def head_matmul(x: jax.Array, w: jax.Array) -> jax.Array:
+    """x W with W block-diagonal, float32 or wider: x (B, T, D), w (heads, D / heads, E / heads), result (B, T, E)."""
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    if w.shape[0] == 1:
+        return matmul(x, w[0], dtype)
+    blocks = jnp.swapaxes(x.reshape(-1, w.shape[0], w.shape[1]), 0, 1)  # XLA:CPU refuses bfloat16 otherwise
+    y = jnp.einsum("hni,hij->hnj", blocks, w.astype(x.dtype), preferred_element_type=dtype)
+    return jnp.swapaxes(y, 0, 1).reshape(*x.shape[:-1], -1)

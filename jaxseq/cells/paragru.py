@@ -19,7 +19,7 @@ from math import sqrt
 import jax
 import jax.numpy as jnp
 
-from jaxseq.cells.base import Cell
+from jaxseq.cells.base import Cell, head_matmul
 
 Params = dict[str, jax.Array]
 Gates = tuple[jax.Array, jax.Array, jax.Array]
@@ -47,14 +47,7 @@ class ParaGRU(Cell):
 
     def inputs(self, params: Params, x: jax.Array) -> Gates:
         """(u_z, u_r, u_c), each (B, T, d_state) float32."""
-        blocks = x.reshape(*x.shape[:-1], self.heads, -1)
-
-        def gate(v: int) -> jax.Array:
-            w = params["w"][v].astype(x.dtype)
-            u = jnp.einsum("bthi,hij->bthj", blocks, w, preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
-            return u.reshape(*x.shape[:-1], self.d_state) + params["b"][v]
-
-        return gate(0), gate(1), gate(2)
+        return tuple(head_matmul(x, w) + b for w, b in zip(params["w"], params["b"], strict=True))
 
     def step(self, params: Params, h: jax.Array, u: Gates) -> jax.Array:
         """h_t, elementwise in h (..., d_state)."""

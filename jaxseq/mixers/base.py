@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxseq.ops import matmul
 from jaxseq.sharding import param
 
 
@@ -39,7 +40,7 @@ def linear(module: nn.Module, name: str, x: jax.Array, features: int, axes: tupl
     """x W without bias, x (..., D), W (D, features) from N(0, 1/D), in x's dtype. Called inside `@nn.compact`."""
     init = nn.initializers.normal(x.shape[-1] ** -0.5)
     w = module.param(name, param(init, *axes), (x.shape[-1], features))
-    return x @ w.astype(x.dtype)
+    return matmul(x, w)
 
 
 def scale(module: nn.Module, name: str, width: int, axis: str) -> jax.Array:

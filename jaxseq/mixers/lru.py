@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Mixer, linear
-from jaxseq.ops import linear_scan
+from jaxseq.ops import linear_scan, matmul
 from jaxseq.sharding import param
 
 
@@ -31,13 +31,13 @@ class LRU(Mixer):
 
     def init_state(self, batch: int) -> dict[str, jax.Array]:
         """Zeros."""
-        return {"h": jnp.zeros((batch, self.states or self.width), jnp.complex64)}
+        return {"h": jnp.zeros((batch, self._channels()), jnp.complex64)}
 
     @nn.compact
     def __call__(self, x, *, state=None, reset=None, mask=None):
         """See Mixer."""
         state = self.init_state(x.shape[0]) if state is None else state
-        n = self.states or self.width
+        n = self._channels()
         log_decay = self.param("nu_log", param(self._init_nu, "inner"), (n,))
         phase = self.param("theta_log", param(self._init_theta, "inner"), (n,))
         a = jnp.exp(-jnp.exp(log_decay) + 1j * jnp.exp(phase))
@@ -54,16 +54,25 @@ class LRU(Mixer):
         )
         return y, {"h": h[:, -1]}
 
+    def _channels(self) -> int:
+        if self.states is not None and self.states < 1:
+            raise ValueError(f"states must be at least 1, got {self.states}")
+        if not 0 <= self.min_radius < self.max_radius <= 1:
+            got = f"{self.min_radius} and {self.max_radius}"
+            raise ValueError(f"radii must satisfy 0 <= min_radius < max_radius <= 1, got {got}")
+        if not self.max_phase > 0:
+            raise ValueError(f"max_phase must be positive, got {self.max_phase}")
+        return self.width if self.states is None else self.states
+
     def _complex_inputs(self, x: jax.Array, n: int) -> jax.Array:
         init = nn.initializers.normal((2 * self.width) ** -0.5)
         w = self.param("w_in", param(init, None, "embed", "inner"), (2, self.width, n))
-        real, imaginary = (jnp.matmul(x, v.astype(x.dtype), preferred_element_type=jnp.float32) for v in w)
-        return jax.lax.complex(real, imaginary)
+        return jax.lax.complex(*(matmul(x, v, jnp.promote_types(x.dtype, jnp.float32)) for v in w))
 
     def _real_outputs(self, h: jax.Array) -> jax.Array:
         init = nn.initializers.normal(h.shape[-1] ** -0.5)
         w = self.param("w_out", param(init, None, "inner", "embed"), (2, h.shape[-1], self.width))
-        return h.real @ w[0] - h.imag @ w[1]
+        return matmul(h.real, w[0]) - matmul(h.imag, w[1])
 
     def _init_nu(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         low, high = self.min_radius**2, self.max_radius**2

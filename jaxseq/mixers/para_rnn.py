@@ -53,6 +53,9 @@ class ParaRNN(Mixer):
         """The cell named by the fields."""
         if self.cell not in CELLS:
             raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {self.cell!r}")
+        for name in ("inner", "conv_width"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         inner = self.inner or self.width
         return CELLS[self.cell](inner, inner, heads=self.heads)
 
@@ -64,8 +67,8 @@ class ParaRNN(Mixer):
 
     def init_state(self, batch: int) -> dict[str, jax.Array]:
         """Zeros for the convolution, the cell's own initial state."""
-        conv = jnp.zeros((batch, self.conv_width - 1, self.inner or self.width), jnp.float32)
-        return {"conv": conv, "h": self.make_cell().init_state(batch)}
+        h = self.make_cell().init_state(batch)
+        return {"conv": jnp.zeros((batch, self.conv_width - 1, self.inner or self.width), jnp.float32), "h": h}
 
     @nn.compact
     def __call__(self, x, *, state=None, reset=None, mask=None):

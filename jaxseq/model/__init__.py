@@ -1,6 +1,7 @@
 """Models made of mixers."""
 
 from jaxseq.model.config import ModelConfig
+from jaxseq.model.init import count, declare, make_params
 from jaxseq.model.lm import LanguageModel
 
-__all__ = ["LanguageModel", "ModelConfig"]
+__all__ = ["LanguageModel", "ModelConfig", "count", "declare", "make_params"]

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field, fields
 from math import ceil
 from typing import Literal, get_type_hints
 
-from jaxseq.config_values import fit, unknown
+from jaxseq.config import Leaf, Options, fit, unknown
 from jaxseq.mixers import MIXERS
-
-Leaf = bool | int | float | str | None
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class ModelConfig:
     width: int = 128
     layers: int = 2
     pattern: tuple[str, ...] = ("para_rnn",)
-    options: dict[str, dict[str, Leaf]] = field(default_factory=dict)
+    options: Options = field(default_factory=dict)
     mlp_width: int | None = None
     residual_scale: bool = True
     tied: bool = False

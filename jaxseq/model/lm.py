@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxseq.mixers.base import scale
 from jaxseq.model.block import Block, make_mixer
 from jaxseq.model.config import ModelConfig
-from jaxseq.ops import rms_norm
+from jaxseq.ops import matmul, rms_norm
 from jaxseq.sharding import constrain, param
 from jaxseq.solvers.solve import SAVED
 
@@ -83,7 +83,7 @@ class LanguageModel(nn.Module):
         x = constrain(jnp.take(table, tokens, axis=0).astype(config.dtype), "batch", "time", None)
         x, state = self._stack(x, state, reset, mask)
         x = rms_norm(x, scale(self, "norm", config.width, "embed"))
-        logits = jnp.matmul(x, self._head(table).astype(x.dtype), preferred_element_type=jnp.float32)
+        logits = matmul(x, self._head(table), jnp.float32)
         return constrain(logits, "batch", "time", "vocab"), state
 
     def _stack(self, x: jax.Array, state: Any, reset: Any, mask: Any) -> tuple[jax.Array, Any]:

@@ -63,7 +63,7 @@ def causal_conv(
     windows = recurrence(
         lambda past, x_t: jnp.concatenate([past[:, 1:], x_t[:, None]], axis=1),
         x,
-        jnp.concatenate([jnp.zeros_like(window[:, :1]), window], axis=1),
+        jnp.concatenate([jnp.zeros_like(x[:, :1]), window], axis=1),
         reset=reset,
         mask=mask,
     )

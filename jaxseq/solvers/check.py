@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -41,16 +42,17 @@ def check_cell(
     zero = cell.init_state(batch)
     h0 = 0.5 * jax.random.normal(keys[2], zero.shape, zero.dtype)
     weight = jax.random.normal(keys[3], (batch, time, *zero.shape[1:]), zero.dtype)
-    expected = _reference(cell)(params, u, h0)
-    newton = solve(cell, params, u, h0, solver=Newton())
-    if not bool(jnp.all(newton.converged)):
-        raise ValueError(f"Newton did not converge on {type(cell).__name__}: residual {newton.residual}")
+    expected = jax.jit(_reference(cell))(params, u, h0)
+    newton, sequential = (jax.jit(partial(solve, cell, solver=s))(params, u, h0) for s in (Newton(), Sequential()))
     deviations = {
         "structure": _structure_deviation(cell, params, u, expected, keys[4]),
         "newton": _deviation(newton.h, expected),
-        "sequential": _deviation(solve(cell, params, u, h0, solver=Sequential()).h, expected),
+        "sequential": _deviation(sequential.h, expected),
         "gradients": _gradient_deviation(cell, params, u, h0, weight),
     }
+    honest = deviations["structure"] <= tolerance  # Newton need not converge with a wrong Jacobian
+    if honest and not bool(jnp.all(newton.converged)):
+        raise ValueError(f"Newton did not converge on {type(cell).__name__}: residual {newton.residual}")
     for name, value in deviations.items():
         if not value <= tolerance:
             raise ValueError(f"{type(cell).__name__} fails the {name} check: relative deviation {value:.1e}")
@@ -67,17 +69,24 @@ def _structure_deviation(cell: Any, params: Any, u: Any, h: jax.Array, key: jax.
     def step(x):
         return cell.step(params, x, u)
 
-    _, jac = cell.structure.linearise(step, h)
-    return _deviation(cell.structure.apply(jac, v), jax.jvp(step, (h,), (v,))[1])
+    @jax.jit
+    def products(h, v):
+        return cell.structure.apply(cell.structure.linearise(step, h)[1], v), jax.jvp(step, (h,), (v,))[1]
+
+    return _deviation(*products(h, v))
 
 
 def _gradient_deviation(cell: Any, params: Any, u: Any, h0: jax.Array, weight: jax.Array) -> float:
-    ours = jax.grad(lambda *args: jnp.sum(weight * solve(cell, *args).h), argnums=(0, 1, 2))(params, u, h0)
-    theirs = jax.grad(lambda *args: jnp.sum(weight * _reference(cell)(*args)), argnums=(0, 1, 2))(params, u, h0)
+    def gradients(states: Any) -> Any:
+        return jax.jit(jax.grad(lambda *args: jnp.sum(weight * states(*args)), argnums=(0, 1, 2)))(params, u, h0)
+
+    ours = gradients(lambda *args: solve(cell, *args).h)
+    theirs = gradients(_reference(cell))
     pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
-    return max(_deviation(a, b) for a, b in pairs)
+    return float(np.max([_deviation(a, b) for a, b in pairs]))  # keeps NaN, as the built-in max may not
 
 
-def _deviation(value: jax.Array, expected: jax.Array) -> float:
+def _deviation(value: Any, expected: Any) -> float:
     value, expected = np.asarray(value), np.asarray(expected)
-    return float(np.max(np.abs(value - expected)) / max(1e-6, float(np.max(np.abs(expected)))))
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, which passes no check
+        return float(np.max(np.abs(value - expected)) / max(1e-6, float(np.max(np.abs(expected)))))

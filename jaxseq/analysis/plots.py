@@ -1,0 +1,29 @@
+"""loss.png: training and validation bits per byte against steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def draw_loss(metrics: str | Path, picture: str | Path, xz: float | None = None) -> None:
+    """Draws the lines of a metrics.jsonl into a PNG; `xz` (bits per byte) becomes a dashed line.
+
+    Raises ModuleNotFoundError without matplotlib (the extra `terminal`).
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = [json.loads(line) for line in Path(metrics).read_text().splitlines()]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for key, style in (("bits_per_byte", {"lw": 1}), ("validation_bits_per_byte", {"marker": "o", "lw": 1.5})):
+        points = [(row["step"], row[key]) for row in rows if key in row]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=key.replace("_", " "), **style)
+    if xz is not None:
+        axes.axhline(xz, ls="--", color="gray", label="xz of the validation bytes")
+    axes.set(xlabel="step", ylabel="bits per byte", title=Path(metrics).absolute().parent.name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    FigureCanvasAgg(figure).print_png(str(picture))

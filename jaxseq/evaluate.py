@@ -1,0 +1,184 @@
+"""How well a model predicts a text, and how much it gains from what it has read of the document so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxseq.model import LanguageModel
+from jaxseq.model.loss import token_nats
+from jaxseq.sharding import constrain
+
+BOUNDS = np.array([0, *(2**i for i in range(21))])  # lower bounds of the buckets of positions; the last has no upper
+FLUSH = 32  # windows whose sums wait on the device before they are added up in float64 on the host
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` measured. A loss that is not finite is reported as it is.
+
+    Attributes:
+      bits_per_byte: all nats / (ln 2 · bytes).
+      nats_per_token: mean cross entropy.
+      perplexity: exp(nats_per_token).
+      tokens: sum of the weights.
+      bytes: sum of weight · token_bytes[target].
+      converged: the smallest fraction of sequences, over windows and layers, that a nonlinear mixer's solver solved;
+        1.0 where there is nothing to solve.
+      position: (n,) int64, lower bounds 0, 1, 2, 4, ... 2^20 of the buckets that have any target. The position of a
+        prediction is that of its input token in the document, `bos` being 0: the bytes known of the document.
+      position_nats: (n,) float64, mean nats per token in each bucket.
+      position_tokens: (n,) float64, sum of the weights in each bucket.
+    """
+
+    bits_per_byte: float
+    nats_per_token: float
+    perplexity: float
+    tokens: float
+    bytes: float
+    converged: float
+    position: np.ndarray
+    position_nats: np.ndarray
+    position_tokens: np.ndarray
+
+    def to_json(self) -> dict[str, float | list[float] | list[int]]:
+        """All fields as plain numbers and lists, for json.dumps (which writes a NaN as NaN)."""
+        return {name: v.tolist() if isinstance(v, np.ndarray) else float(v) for name, v in vars(self).items()}
+
+
+def evaluate(
+    model: LanguageModel,
+    params: Any,
+    batches: Iterable[Mapping[str, Any]],
+    *,
+    token_bytes: Any,
+    max_batches: int | None = None,
+) -> Evaluation:
+    """Cross entropy over `batches`, with the state and the position in the document carried from batch to batch.
+
+    Params and batches may be sharded over a mesh (run it under `jax.set_mesh`). Sums stay on the device, and
+    every 32 batches go to the host, where they are added in float64.
+
+    Args:
+      model: a language model.
+      params: its parameters, unboxed.
+      batches: dicts of equal shapes: tokens (B, T + 1) int32, reset (B, T) bool, weight (B, T) float32, where row i of
+        a batch continues row i of the batch before it (`data.stream_batches`). A target of weight 0 does not count at
+        all, and its loss may be anything.
+      token_bytes: (tokens,) float, the bytes that each id stands for: for a byte tokenizer 1, and 0 for `bos`.
+        A target beyond its end makes `bytes` NaN.
+      max_batches: stop after so many.
+
+    Returns:
+      Evaluation.
+
+    Raises:
+      ValueError: no target of weight above 0, no target that has bytes, max_batches below 1, token_bytes not of rank
+        1.
+    """
+    if max_batches is not None and max_batches < 1:
+        raise ValueError(f"max_batches must be at least 1, or None, got {max_batches}")
+    table = np.asarray(token_bytes, np.float32)
+    if table.ndim != 1:
+        raise ValueError(f"token_bytes must have shape (tokens,), got {table.shape}")
+    carry, waiting, total, converged = None, [], np.zeros((3, len(BOUNDS))), 1.0
+    for batch in islice(batches, max_batches):
+        if carry is None:
+            rows = batch["tokens"].shape[0]
+            carry = model.init_state(rows), jnp.zeros(rows, jnp.int32)
+        carry, sums = _window(model.apply, params, carry, table, *(batch[k] for k in ("tokens", "reset", "weight")))
+        waiting.append(sums)
+        if len(waiting) == FLUSH:
+            total, converged, waiting = *_flush(waiting, total, converged), []
+    return _summary(*_flush(waiting, total, converged))
+
+
+@partial(jax.jit, static_argnames="apply", donate_argnames="carry")
+def _window(apply, params, carry, token_bytes, tokens, reset, weight):
+    """The carry after a window, (its sums by bucket (3, buckets): nats, weight, bytes; the fraction solved)."""
+    state, read = carry
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    (logits, state), aside = apply({"params": params}, inputs, state=state, reset=reset, mutable=["diagnostics"])
+    nats, _ = token_nats(logits, targets)
+    position = positions(reset, read)
+    bucket = jnp.where(weight != 0, bucket_of(position), -1)  # weight 0: in no bucket, so that a NaN there is not in
+
+    def by_bucket(x: jax.Array) -> jax.Array:
+        chosen = jnp.where(bucket[..., None] == np.arange(len(BOUNDS)), (weight * x)[..., None], 0)
+        return jnp.sum(jnp.sum(chosen, axis=1), axis=0)
+
+    sums = jnp.stack([by_bucket(x) for x in (nats, jnp.ones_like(nats), jnp.take(token_bytes, targets))])
+    return (state, position[:, -1] + 1), (constrain(sums, None, None), least_converged(aside))
+
+
+def positions(reset: jax.Array, read: jax.Array) -> jax.Array:
+    """Where in its document each token is, (B, T) int32, from 0.
+
+    reset (B, T) bool is True where a document starts; `read` (B,) int32 counts the tokens of the first document that
+    came before this window.
+    """
+    time = jnp.arange(reset.shape[1], dtype=jnp.int32)
+    return time - lax.cummax(jnp.where(reset, time, -read[:, None]), axis=1)
+
+
+def bucket_of(position: jax.Array) -> jax.Array:
+    """The index in BOUNDS of the bucket that holds each position, int32: 0, 1, 2-3, 4-7, ..., 2^20 and above."""
+    return jnp.minimum(32 - lax.clz(position.astype(jnp.int32)), len(BOUNDS) - 1)
+
+
+def least_converged(aside: Mapping[str, Any]) -> jax.Array:
+    """The smallest `converged` among the diagnostics of a forward pass, a float32 scalar; 1 where none reports it."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(aside)
+    fractions = [jnp.min(leaf) for path, leaf in leaves if path[-1].key == "converged"]
+    return jnp.min(jnp.stack(fractions)) if fractions else jnp.ones((), jnp.float32)
+
+
+def _flush(waiting: list[Any], total: np.ndarray, converged: float) -> tuple[np.ndarray, float]:
+    for sums, fraction in jax.device_get(waiting):
+        total = total + sums.astype(np.float64)
+        converged = float(np.minimum(converged, fraction))
+    return total, converged
+
+
+def _summary(total: np.ndarray, converged: float) -> Evaluation:
+    nats, tokens, size = total.sum(axis=1)
+    if tokens == 0:
+        raise ValueError("batches must hold a target of weight above 0, got none")
+    if size == 0:
+        raise ValueError("token_bytes must give some target of batches a size above 0, got 0 for all")
+    used = total[1] != 0
+    mean = nats / tokens
+    with np.errstate(over="ignore"):
+        perplexity = np.exp(mean)
+    return Evaluation(
+        bits_per_byte=float(nats / (np.log(2) * size)),
+        nats_per_token=float(mean),
+        perplexity=float(perplexity),
+        tokens=float(tokens),
+        bytes=float(size),
+        converged=converged,
+        position=BOUNDS[used],
+        position_nats=total[0, used] / total[1, used],
+        position_tokens=total[1, used],
+    )
+
+
+def table(evaluation: Evaluation) -> str:
+    """The loss by position in the document, one bucket per line, then the whole, for a terminal."""
+    lines = [f"{'position':>9} {'tokens':>12} {'nats':>8} {'bits':>8}"]
+    rows = zip(evaluation.position, evaluation.position_tokens, evaluation.position_nats, strict=True)
+    named = [(f"{bound}+", tokens, nats) for bound, tokens, nats in rows]
+    for name, tokens, nats in [*named, ("all", evaluation.tokens, evaluation.nats_per_token)]:
+        lines.append(f"{name:>9} {tokens:>12,.0f} {nats:>8.4f} {nats / np.log(2):>8.4f}")
+    lines.append(f"{evaluation.bits_per_byte:.4f} bits per byte of {evaluation.bytes:,.0f}")
+    if not evaluation.converged >= 1:
+        lines.append(f"the solver did not converge on {1 - evaluation.converged:.2%} of the sequences of some window")
+    return "\n".join(lines)

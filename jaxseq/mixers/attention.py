@@ -1,0 +1,195 @@
+"""Causal softmax attention with rotary positions, grouped queries and, if wanted, a local window.
+
+    q_t, k_t, v_t = R_t (W_q x_t), R_t (W_k x_t), W_v x_t
+    y_t = W_o Σ_s softmax_s(q_t · k_s / √K) v_s,    s over the last `window` tokens of t's document, t included
+
+for each head (Vaswani et al. 2017, arXiv 1706.03762, eq. 1). R_t turns the pair (i, i + K/2) of a head by the angle
+t · base^(-2i/K) (RoFormer, arXiv 2104.09864, eq. 34, which pairs neighbours instead: a permutation of W_q and W_k).
+Several query heads may share one key and value head (GQA, arXiv 2305.13245). The scores take O(B · heads · T · S)
+memory, S the number of keys.
+"""
+
+from __future__ import annotations
+
+from math import pi
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxseq.mixers.base import Mixer, linear
+from jaxseq.ops.checks import check_bool, check_shapes
+
+State = dict[str, jax.Array]
+
+
+class Attention(Mixer):
+    """Softmax attention over the document so far, or over its last `window` tokens.
+
+    Attributes:
+      heads: query heads.
+      kv_heads: key and value heads, a divisor of heads (default: heads).
+      head_dim: K, the even width of a head (default: width / heads).
+      window: how many tokens a query sees, itself included; None for all of its document.
+      context: longest document where window is None. The output at position `context` of a document and after is NaN,
+        because the keys it should see are gone; a call with more tokens than that is refused.
+      rope_base: longest wavelength of the rotary positions, in units of 2π tokens.
+
+    State, a ring of S = window or context slots that holds the document's token at position p in slot p mod S:
+    {"k", "v": (B, S, kv_heads, head_dim) float32, keys already turned, "position": (B, S) int32, -1 where empty,
+    "length": (B,) int32, tokens of the document so far}. Positions count a document's valid tokens from 0.
+    """
+
+    heads: int = 4
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    window: int | None = None
+    context: int = 2048
+    rope_base: float = 10000.0
+
+    def init_state(self, batch: int) -> State:
+        """An empty ring."""
+        groups, width, slots = self._sizes()
+        return {
+            "k": jnp.zeros((batch, slots, groups, width), jnp.float32),
+            "v": jnp.zeros((batch, slots, groups, width), jnp.float32),
+            "position": jnp.full((batch, slots), -1, jnp.int32),
+            "length": jnp.zeros((batch,), jnp.int32),
+        }
+
+    @nn.compact
+    def __call__(self, x, *, state=None, reset=None, mask=None):
+        """See Mixer. Raises ValueError for fields or shapes that do not fit."""
+        groups, width, slots = self._sizes()
+        self._check(x, reset, mask)
+        cache = self.init_state(x.shape[0]) if state is None else state
+        document, position = place(cache["length"], reset, mask, x.shape[1])
+
+        def heads(name: str, count: int) -> jax.Array:
+            axis = "heads" if count == self.heads else None  # shared heads are few: every device holds them all
+            return linear(self, name, x, count * width, ("embed", axis)).reshape(*x.shape[:2], count, width)
+
+        q = rotate(heads("w_q", self.heads), position, self.rope_base)
+        new = {
+            "k": rotate(heads("w_k", groups), position, self.rope_base),
+            "v": heads("w_v", groups),
+            "position": position if mask is None else jnp.where(mask, position, -1),
+        }
+        seen = visible(position, document, new["position"], document, slots)
+        k, v = new["k"], new["v"]
+        if state is not None:
+            past = visible(position, document, state["position"], jnp.zeros_like(state["position"]), slots)
+            seen = jnp.concatenate([past, seen], axis=2)
+            k, v = (jnp.concatenate([state[name].astype(x.dtype), new[name]], axis=1) for name in ("k", "v"))
+        y = attend(q, k, v, seen).reshape(*x.shape[:2], self.heads * width)
+        y = linear(self, "w_o", y, self.width, ("heads", "embed"))
+        if self.window is None:
+            lost = position >= slots if mask is None else mask & (position >= slots)
+            y = jnp.where(lost[..., None], jnp.nan, y)
+        return y, write(cache, new, document, position[:, -1] + 1)
+
+    def _sizes(self) -> tuple[int, int, int]:
+        """(kv_heads, head_dim, slots)."""
+        for name in ("heads", "kv_heads", "head_dim", "window", "context"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        groups = self.heads if self.kv_heads is None else self.kv_heads
+        if self.heads % groups:
+            raise ValueError(f"kv_heads = {groups} must divide heads = {self.heads}")
+        if self.head_dim is None and self.width % self.heads:
+            raise ValueError(f"heads = {self.heads} must divide width = {self.width} where head_dim is not given")
+        width = self.width // self.heads if self.head_dim is None else self.head_dim
+        if width % 2:
+            raise ValueError(f"head_dim must be even, to be turned in pairs, got {width}")
+        if not self.rope_base > 1:
+            raise ValueError(f"rope_base must be above 1, got {self.rope_base}")
+        return groups, width, self.context if self.window is None else self.window
+
+    def _check(self, x: jax.Array, reset: jax.Array | None, mask: jax.Array | None) -> None:
+        check_shapes(x=(x, f"B T {self.width}"), reset=(reset, "B T"), mask=(mask, "B T"))
+        check_bool(reset=reset, mask=mask)
+        if self.window is None and x.shape[1] > self.context:
+            raise ValueError(
+                f"model.options.attention.context = {self.context} must be at least the number of tokens in a call, "
+                f"got {x.shape[1]}; or set model.options.attention.window"
+            )
+
+
+def place(length: jax.Array, reset: jax.Array | None, mask: jax.Array | None, time: int) -> tuple[jax.Array, jax.Array]:
+    """Which document each token belongs to, and where in it, (B, T) int32 each.
+
+    Document 0 is the one that the state belongs to, of which `length` (B,) tokens have been seen; every reset starts
+    another. A position counts valid tokens; padding has the position of the valid token before it (-1 if none).
+    """
+    if mask is None:
+        valid, count = 1, jnp.arange(1, time + 1, dtype=jnp.int32)
+    else:
+        valid, count = mask.astype(jnp.int32), jnp.cumsum(mask, axis=1, dtype=jnp.int32)
+    if reset is None:
+        position = count - 1 + length[:, None]
+        return jnp.zeros_like(position), position
+    start = lax.cummax(jnp.where(reset, count - valid, -length[:, None]), axis=1)
+    return jnp.cumsum(reset, axis=1, dtype=jnp.int32), count - 1 - start
+
+
+def visible(
+    position: jax.Array, document: jax.Array, key_position: jax.Array, key_document: jax.Array, window: int
+) -> jax.Array:
+    """(B, T, S) bool: the key (B, S) is of the query's (B, T) document and one of the `window` tokens that end there.
+
+    A key with position -1 is seen by nobody.
+    """
+    distance = position[:, :, None] - key_position[:, None]
+    near = (distance >= 0) & (distance < window) & (key_position >= 0)[:, None]
+    return near & (document[:, :, None] == key_document[:, None])
+
+
+def rotate(x: jax.Array, position: jax.Array, base: float) -> jax.Array:
+    """R_t x for x (B, T, H, K) and int positions (B, T), in x's dtype; angles and products are in float32 or wider.
+
+    A float32 product t · base^(-2i/K) is off by up to 0.01 radians at t = 100,000. So the angle is counted in units of
+    2^-32 turns, as integers, which wrap around where whole turns should drop out: its error is t · 7e-10 radians.
+    """
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    turns = base ** (-np.arange(0, x.shape[-1], 2) / x.shape[-1]) / (2 * pi)
+    units = position[..., None, None].astype(jnp.uint32) * np.round(turns * 2**32).astype(np.uint32)
+    angle = lax.bitcast_convert_type(units, jnp.int32).astype(dtype) * (2 * pi / 2**32)
+    left, right = jnp.split(x.astype(dtype), 2, axis=-1)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(x.dtype)
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array) -> jax.Array:
+    """softmax(q k / √K) v over the keys a query sees: q (B, T, H, K), k and v (B, S, G, K), seen (B, T, S) bool.
+
+    Query head h uses key head h // (H / G). Sums and the softmax are in float32 or wider; y is (B, T, H, K) in q's
+    dtype, and finite for a query that sees nothing. A NaN or inf in v makes NaN of the queries that see it and of no
+    others (0 · NaN would spread it to all), so a document beyond `context` leaves its neighbours in a row alone.
+    """
+    dtype = jnp.promote_types(q.dtype, jnp.float32)
+    sound = jnp.all(jnp.isfinite(v), axis=(2, 3))
+    v = jnp.where(sound[..., None, None], v, 0)
+    grouped = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[3])
+    scores = jnp.einsum("btghk,bsgk->bghts", grouped, k, preferred_element_type=dtype) * q.shape[3] ** -0.5
+    weight = jax.nn.softmax(jnp.where(seen[:, None, None], scores, jnp.finfo(dtype).min), axis=-1).astype(v.dtype)
+    y = jnp.einsum("bghts,bsgk->btghk", weight, v, preferred_element_type=dtype).astype(q.dtype)
+    broken = jnp.any(seen & ~sound[:, None], axis=2)
+    return jnp.where(broken[..., None, None], jnp.nan, y.reshape(q.shape))
+
+
+def write(cache: State, new: State, document: jax.Array, length: jax.Array) -> State:
+    """The state after the last token: the last S valid tokens of the last document, each in its slot."""
+    slots, last = cache["position"].shape[1], document[:, -1:]
+    kept = (document == last) & (new["position"] >= 0) & (length[:, None] - new["position"] <= slots)
+    slot = jnp.where(kept, new["position"] % slots, slots)  # beyond the ring: dropped
+
+    def ring(name: str, empty: int) -> jax.Array:
+        old = cache[name]
+        fresh = (last > 0).reshape(-1, *(1,) * (old.ndim - 1))
+        put = jax.vmap(lambda row, index, entries: row.at[index].set(entries, mode="drop"))
+        return put(jnp.where(fresh, empty, old), slot, new[name].astype(old.dtype))
+
+    return {"k": ring("k", 0), "v": ring("v", 0), "position": ring("position", -1), "length": length}

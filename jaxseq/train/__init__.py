@@ -1,0 +1,5 @@
+"""Training."""
+
+from jaxseq.train.run import train
+
+__all__ = ["train"]

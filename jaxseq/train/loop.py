@@ -1,0 +1,151 @@
+"""The loop: step n is dispatched before the metrics of step n-1 are read, so devices do not wait for the host."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from typing import Any
+
+import jax
+
+from jaxseq.train.progress import Progress
+from jaxseq.train.session import Session
+from jaxseq.train.step import Metrics, place
+from jaxseq.train.stop import Stop
+
+
+class Loop:
+    """Runs a session's steps, logging, evaluating and saving on the way."""
+
+    def __init__(self, session: Session, progress: Progress):
+        self._session = session
+        self._progress = progress
+        self._pending: tuple[int, Metrics] | None = None
+        self._converged = True
+        self._profiler = contextlib.nullcontext()
+        documents = session.corpus.documents("train")
+        self._tokens_per_byte = 1 + len(documents) / float(documents.sizes.sum())
+        self._meter = _Meter()
+        self._board = _board(session)
+
+    def run(self, stop: Stop) -> int:
+        """Steps until the last or until `stop` is requested; returns the step reached, which is saved.
+
+        Raises FloatingPointError, naming the step, when loss or gradient is not finite; the last checkpoint stays.
+        """
+        session, train = self._session, self._session.config.train
+        step = session.start
+        while step < train.steps and not stop.requested:
+            batch = place(next(session.iterator), session.mesh)
+            session.state, metrics = session.step(session.state, batch)
+            step += 1
+            self._settle()
+            self._pending = (step, metrics)
+            if self._due(step, train.eval_every) or self._due(step, train.save_every):
+                self._pause(step)
+        self._settle()
+        session.save(step)
+        session.checkpoints.finish()
+        return step
+
+    def _due(self, step: int, interval: int) -> bool:
+        return interval > 0 and step % interval == 0
+
+    def _pause(self, step: int) -> None:
+        """Waits for the step, evaluates and saves if either is due. Only a finite state is saved."""
+        session, train = self._session, self._session.config.train
+        score = None
+        if self._due(step, train.eval_every):
+            self._check(*self._read())
+            score = session.evaluate(train.eval_batches).bits_per_byte
+            self._settle({"validation_bits_per_byte": score})
+        else:
+            self._settle()
+        if self._due(step, train.save_every):
+            session.save(step, score)
+        self._meter.skip()
+
+    def _settle(self, more: dict[str, float] | None = None) -> None:
+        """Reads the metrics of the step in flight, checks them, and logs them if they are due."""
+        if self._pending is None:
+            return
+        step, values = self._read()
+        self._pending = None
+        self._check(step, values)
+        self._meter.count(values["tokens"])
+        train = self._session.config.train
+        if more or step in (1, train.steps) or self._due(step, train.log_every):
+            self._log(self._row(step, values) | (more or {}))
+
+    def _read(self) -> tuple[int, dict[str, float]]:
+        assert self._pending is not None
+        step, metrics = self._pending
+        return step, {name: float(value) for name, value in jax.device_get(metrics).items()}
+
+    def _check(self, step: int, values: dict[str, float]) -> None:
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(values[name]):
+                self._session.checkpoints.finish()
+                steps = self._session.checkpoints.steps()
+                kept = f"the last good checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint yet"
+                raise FloatingPointError(f"{name} is {values[name]} at step {step}: stopped; {kept}")
+        if self._converged and values.get("converged", 1.0) < 1:
+            self._converged = False
+            self._progress.note(
+                f"note: at step {step} Newton left {1 - values['converged']:.1%} of the sequences above its tolerance"
+            )
+
+    def _row(self, step: int, values: dict[str, float]) -> dict[str, Any]:
+        rate = self._meter.tokens_per_second()
+        return {
+            "step": step,
+            "loss": values["loss"],
+            "bits_per_byte": values["loss"] / math.log(2) * self._tokens_per_byte,
+            "grad_norm": values["grad_norm"],
+            "learning_rate": float(self._session.schedule(step - 1)),
+            "tokens_per_second": rate,
+            **{name: values[name] for name in ("iterations", "converged") if name in values},
+        }
+
+    def _log(self, row: dict[str, Any]) -> None:
+        session = self._session
+        left = (session.config.train.steps - row["step"]) * self._meter.seconds_per_step()
+        self._progress.show(row, left)
+        if jax.process_index() == 0:
+            session.folder.log(row)
+            if self._board is not None:
+                for name, value in row.items():
+                    self._board.add_scalar(name, value, row["step"])
+
+
+class _Meter:
+    """Tokens and steps per second since the last log or pause, whichever is later."""
+
+    def __init__(self) -> None:
+        self._rate, self._step = 0.0, 0.0
+        self.skip()
+
+    def skip(self) -> None:
+        self._since, self._tokens, self._steps = time.perf_counter(), 0.0, 0
+
+    def count(self, tokens: float) -> None:
+        self._tokens, self._steps = self._tokens + tokens, self._steps + 1
+
+    def tokens_per_second(self) -> float:
+        if self._steps:
+            passed = time.perf_counter() - self._since
+            self._rate, self._step = self._tokens / passed, passed / self._steps
+            self.skip()
+        return self._rate
+
+    def seconds_per_step(self) -> float:
+        return self._step
+
+
+def _board(session: Session) -> Any:
+    if not session.config.train.tensorboard or jax.process_index():
+        return None
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(session.folder.path / "tensorboard"), purge_step=session.start + 1)

@@ -1,0 +1,122 @@
+"""Everything a run works with, made from its config: mesh, data, model, optimizer, compiled step, checkpoints."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import jax
+from jax.sharding import Mesh
+
+from jaxseq.checkpoint import Checkpoints
+from jaxseq.data import ByteTokenizer, Corpus, manifest, open_corpus, stream_batches, train_batches
+from jaxseq.evaluate import Evaluation, evaluate
+from jaxseq.experiment import Experiment
+from jaxseq.model import LanguageModel, declare
+from jaxseq.train.optimizer import make_optimizer, make_schedule
+from jaxseq.train.state import TrainState, abstract_state, make_state, placed, state_shardings
+from jaxseq.train.step import make_step
+from jaxseq.train.workdir import Workdir
+
+
+@dataclass
+class Session:
+    """The parts of one run. `state` and `iterator` move on; the rest stays."""
+
+    config: Experiment
+    mesh: Mesh
+    corpus: Corpus
+    tokenizer: ByteTokenizer
+    model: LanguageModel
+    folder: Workdir
+    checkpoints: Checkpoints
+    iterator: grain.DatasetIterator[dict[str, Any]]
+    step: Any
+    schedule: Any
+    state: TrainState
+    start: int
+    notes: list[str]
+
+    def evaluate(self, max_batches: int | None = None) -> Evaluation:
+        """The validation split, or its first batches, with the state carried along each row."""
+        data = self.config.data
+        documents = self.corpus.documents("validation")
+        batches = stream_batches(documents, self.tokenizer, length=data.length, batch=data.batch)
+        return evaluate(
+            self.model,
+            self.state.params,
+            batches,
+            token_bytes=self.tokenizer.token_bytes,
+            max_batches=max_batches,
+        )
+
+    def save(self, step: int, score: float | None = None) -> None:
+        """A checkpoint of this moment, written in the background."""
+        self.checkpoints.save(step, self.state.params, self.state.opt_state, self.iterator, self.config, score)
+
+
+def open_session(config: Experiment, workdir: str, mesh: Mesh) -> Session:
+    """A fresh run in an empty workdir, or the continuation of the one that is there.
+
+    Raises ValueError and OSError for what is wrong with the config, the data or the workdir.
+    """
+    _check(config)
+    data = config.data
+    corpus = open_corpus(data.source, encoding=data.encoding, field=data.field, piece_bytes=data.piece_bytes)
+    tokenizer = ByteTokenizer()
+    if tokenizer.vocab > config.model.vocab:
+        raise ValueError(f"model.vocab must be at least the tokenizer's {tokenizer.vocab}, got {config.model.vocab}")
+    folder = Workdir(workdir)
+    summary = manifest(corpus)
+    allowed = folder.claim(config, summary)
+    model = LanguageModel(config.model)
+    optimizer = make_optimizer(config, declare(model))
+    iterator = _iterator(config, corpus, tokenizer)
+    checkpoints = Checkpoints(workdir, config.train.keep_last)
+    state, start = _state(model, optimizer, config, mesh, checkpoints, iterator)
+    folder.rewind(start)
+    notes = [_corpus_line(summary), *(f"changed: {line}" for line in allowed)]
+    return Session(
+        config, mesh, corpus, tokenizer, model, folder, checkpoints, iterator,
+        make_step(model, optimizer, config, mesh), make_schedule(config), state, start, notes,
+    )  # fmt: skip
+
+
+def _iterator(config: Experiment, corpus: Corpus, tokenizer: ByteTokenizer) -> Iterator[Any]:
+    data = config.data
+    return train_batches(
+        corpus.documents("train"),
+        tokenizer,
+        length=data.length,
+        batch=data.batch,
+        seed=data.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def _state(
+    model: LanguageModel, optimizer: Any, config: Experiment, mesh: Mesh, checkpoints: Checkpoints, iterator: Any
+) -> tuple[TrainState, int]:
+    if checkpoints.steps():
+        wanted = placed(abstract_state(model, optimizer), state_shardings(model, optimizer, mesh))
+        restored = checkpoints.restore(wanted.params, wanted.opt_state, iterator)
+        if restored is not None:
+            step = jax.device_put(jax.numpy.int32(restored.step), wanted.step.sharding)
+            return TrainState(step, restored.params, restored.opt_state), restored.step
+    return make_state(model, optimizer, config.train.seed, mesh), 0
+
+
+def _check(config: Experiment) -> None:
+    if config.train.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise ValueError("train.tensorboard needs tensorboardX: pip install 'jaxseq[tensorboard]'")
+
+
+def _corpus_line(summary: dict[str, Any]) -> str:
+    splits = ", ".join(f"{name} {split['bytes']:,} bytes" for name, split in summary["splits"].items())
+    python = f" of Python {summary['python']}" if "python" in summary else ""
+    digest = summary["splits"]["train"]["sha256"][:12]
+    return f"data: {summary['source']}{python}: {splits} (sha256 of train {digest}...)"

@@ -1,0 +1,53 @@
+"""What training carries from step to step, and how it lies on the mesh."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jaxseq.model import LanguageModel, declare, make_params
+from jaxseq.sharding import replicated, shardings
+
+
+class TrainState(NamedTuple):
+    """step () int32: optimizer steps taken; params: nested dict of float32 arrays; opt_state: the optimizer's."""
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+
+
+def make_state(model: LanguageModel, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
+    """A fresh state from `seed`, laid out on the mesh."""
+    params = make_params(model, seed, mesh)
+    layout = state_shardings(model, optimizer, mesh)
+    opt_state = jax.jit(optimizer.init, out_shardings=layout.opt_state)(params)
+    return TrainState(jax.device_put(jnp.zeros((), jnp.int32), layout.step), params, opt_state)
+
+
+def state_shardings(model: LanguageModel, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """The NamedSharding of every leaf: moments lie like their parameters, the rest is replicated."""
+    params = shardings(mesh, declare(model))
+    opt_state = optax.tree_map_params(
+        optimizer,
+        lambda _, sharding: sharding,
+        abstract_state(model, optimizer).opt_state,
+        params,
+        transform_non_params=lambda _: replicated(mesh),
+    )
+    return TrainState(replicated(mesh), params, opt_state)
+
+
+def abstract_state(model: LanguageModel, optimizer: optax.GradientTransformation) -> TrainState:
+    """Shapes and dtypes of a state, without memory."""
+    params = jax.tree.map(lambda leaf: leaf.value, declare(model), is_leaf=lambda x: hasattr(x, "axes"))
+    return TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, jax.eval_shape(optimizer.init, params))
+
+
+def placed(abstract: Any, layout: Any) -> Any:
+    """Abstract arrays that carry their shardings, as a restore wants them."""
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, layout)

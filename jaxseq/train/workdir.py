@@ -1,0 +1,96 @@
+"""The folder of a run: what it was started with, what it measured, and whether another start may go on there.
+
+    config.json  manifest.json  versions.json  metrics.jsonl  checkpoints/  loss.png  result.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from jaxseq.checkpoint import read_config, versions
+from jaxseq.config import to_json
+from jaxseq.experiment import Experiment, changes
+
+
+class Workdir:
+    """A run's folder, made if it is missing."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(f"--workdir={path}: there is a file of that name") from error
+
+    def claim(self, config: Experiment, manifest: dict[str, Any]) -> list[str]:
+        """Records config, manifest and versions, or checks them against those of the run that is there.
+
+        Returns the changes to resumable fields, a line each. Raises ValueError with the difference where the config
+        or the data differ otherwise, or where the folder holds checkpoints of an unknown run.
+        """
+        allowed: list[str] = []
+        if (self.path / "config.json").exists():
+            refused, allowed = changes(read_config(self.path), config)
+            if refused:
+                raise ValueError(
+                    f"{self.path} holds a run with another config ({'; '.join(refused)}): "
+                    "choose another --workdir, or the old values"
+                )
+            self._check_manifest(manifest)
+        elif (self.path / "checkpoints").exists():
+            raise ValueError(f"{self.path} has checkpoints but no config.json: choose another --workdir")
+        self.write("manifest.json", manifest)
+        self.write("versions.json", versions())
+        self.write("config.json", to_json(config))
+        return allowed
+
+    def write(self, name: str, data: Any) -> None:
+        """Writes JSON so that a reader sees the old file or the new one, never half of one."""
+        temporary = self.path / f".{name}.{os.getpid()}"
+        temporary.write_text(json.dumps(data, indent=2) + "\n")
+        temporary.replace(self.path / name)
+
+    def read(self, name: str) -> Any:
+        """A JSON file of the folder, None where it is missing."""
+        path = self.path / name
+        return json.loads(path.read_text()) if path.exists() else None
+
+    @property
+    def metrics(self) -> Path:
+        """metrics.jsonl: one object per logged step."""
+        return self.path / "metrics.jsonl"
+
+    def rewind(self, step: int) -> None:
+        """Drops the metrics of steps after `step`, which a resumed run takes again, and a line cut short."""
+        if not self.metrics.exists():
+            return
+        rows = (_row(line) for line in self.metrics.read_text().splitlines())
+        kept = [json.dumps(row) + "\n" for row in rows if row is not None and row["step"] <= step]
+        temporary = self.metrics.with_suffix(".tmp")
+        temporary.write_text("".join(kept))
+        temporary.replace(self.metrics)
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Appends a line to metrics.jsonl."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _check_manifest(self, manifest: dict[str, Any]) -> None:
+        old = self.read("manifest.json")
+        if old is None or old == manifest:
+            return
+        names = [key for key in manifest if old.get(key) != manifest[key]]
+        raise ValueError(
+            f"{self.path} was trained on other data ({', '.join(names)} of manifest.json differ): "
+            "choose another --workdir, or restore the data"
+        )
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

@@ -1,0 +1,159 @@
+"""Attention against softmax written out in float64, its ring, and the accuracy of its positions."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.core import meta
+
+from jaxseq.mixers.attention import Attention, attend, rotate
+
+B, T, D = 2, 24, 16
+
+
+def make(**options):
+    mixer = Attention(D, **options)
+    rng = np.random.default_rng(0)
+    shapes = jax.tree.map(jnp.shape, meta.unbox(jax.eval_shape(mixer.init, jax.random.key(0), jnp.zeros((1, 1, D)))))
+    params = jax.tree.map(
+        lambda s: rng.normal(size=s).astype(np.float32) / 2, shapes, is_leaf=lambda s: type(s) is tuple
+    )
+    return mixer, params, rng.normal(size=(B, T, D)).astype(np.float32)
+
+
+def turned(x, base):
+    """x (T, H, K) with the pair (i, i + K/2) of token t multiplied by exp(i t base^(-2i/K)), as complex numbers."""
+    time, _, width = x.shape
+    pair = x[..., : width // 2] + 1j * x[..., width // 2 :]
+    angle = np.arange(time)[:, None] * base ** (-2 * np.arange(width // 2) / width)
+    pair = pair * np.exp(1j * angle)[:, None]
+    return np.concatenate([pair.real, pair.imag], axis=-1)
+
+
+def definition(params, x, heads, groups, width, window=None, base=10000.0):
+    """y (T, D) of one document x (T, D), one query after another, in float64."""
+    w = {name: value.astype(np.float64) for name, value in params["params"].items()}
+    q, k, v = ((x @ w[name]).reshape(len(x), -1, width) for name in ("w_q", "w_k", "w_v"))
+    q, k = turned(q, base), turned(k, base)
+    y = np.zeros((len(x), heads, width))
+    for t in range(len(x)):
+        first = 0 if window is None else max(0, t - window + 1)
+        for head in range(heads):
+            group = head // (heads // groups)
+            score = k[first : t + 1, group] @ q[t, head] / np.sqrt(width)
+            weight = np.exp(score - score.max())
+            y[t, head] = weight / weight.sum() @ v[first : t + 1, group]
+    return y.reshape(len(x), -1) @ w["w_o"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes"),
+    [
+        ({"heads": 2}, (2, 2, 8)),
+        ({"heads": 4, "kv_heads": 2, "window": 5}, (4, 2, 4, 5)),
+        ({"heads": 4, "kv_heads": 1, "head_dim": 6, "window": 1000, "rope_base": 50.0}, (4, 1, 6, 1000, 50.0)),
+    ],
+    ids=["full", "grouped-window", "one-key-head"],
+)
+def test_values_are_the_definition_s(options, sizes, close):
+    mixer, params, x = make(**options)
+    y, _ = jax.jit(mixer.apply)(params, x)
+    close(y, np.stack([definition(params, row.astype(np.float64), *sizes) for row in x]))
+
+
+@pytest.mark.parametrize("part", [1, 8])
+def test_a_ring_gone_round_three_times_gives_the_parallel_result(part, close):
+    mixer, params, x = make(heads=2, window=8)
+    step, state, ys = jax.jit(mixer.apply), None, []
+    for piece in np.split(x, T // part, axis=1):
+        y, state = step(params, piece, state=mixer.init_state(B) if state is None else state)
+        ys.append(y)
+    close(jnp.concatenate(ys, axis=1), jax.jit(mixer.apply)(params, x)[0])
+    np.testing.assert_array_equal(state["position"], np.tile(np.arange(16, 24), (B, 1)))
+    np.testing.assert_array_equal(state["length"], [T, T])
+
+
+def test_a_window_sees_exactly_its_tokens():
+    mixer, params, x = make(heads=2, window=5)
+    jac = jax.jit(jax.jacobian(lambda x: mixer.apply(params, x)[0][0]))(x[:1])[:, :, 0]
+    seen = np.asarray(jnp.max(jnp.abs(jac), axis=(1, 3)) > 0)
+    distance = np.arange(T)[:, None] - np.arange(T)
+    np.testing.assert_array_equal(seen, (distance >= 0) & (distance < 5))
+
+
+@pytest.mark.parametrize("part", [1, 6])
+def test_beyond_the_context_outputs_are_nan_from_exactly_there(part):
+    mixer, params, x = make(heads=2, context=10)
+    step, state, ys = jax.jit(mixer.apply), mixer.init_state(B), []
+    reset = np.zeros((B, T), bool)
+    reset[1, 15] = True  # the second row starts anew in time to stay below 10 from there on
+    for piece, start in zip(np.split(x, T // part, axis=1), np.split(reset, T // part, axis=1), strict=True):
+        y, state = step(params, piece, state=state, reset=start)
+        ys.append(y)
+    lost = np.isnan(np.concatenate(ys, axis=1))
+    time = np.arange(T)
+    np.testing.assert_array_equal(lost[0].any(-1), time >= 10)
+    np.testing.assert_array_equal(lost[0].all(-1), time >= 10)
+    np.testing.assert_array_equal(lost[1].any(-1), (time >= 10) & (time < 15))
+
+
+def test_padding_takes_no_place_in_the_context():
+    mixer, params, x = make(heads=2, context=T)
+    mask = np.arange(T) % 2 == np.zeros((B, 1))
+    step = jax.jit(mixer.apply)
+    _, state = step(params, x, mask=mask)
+    y, state = step(params, x, state=state, mask=mask)
+    assert bool(jnp.all(jnp.isfinite(y)))
+    np.testing.assert_array_equal(state["length"], [T, T])
+
+
+def test_a_nan_reaches_the_queries_that_see_it_and_no_other():
+    mixer, params, x = make(heads=2, window=4)
+    run = jax.jit(mixer.apply)
+    clean, _ = run(params, x)
+    poisoned, _ = run(params, jnp.asarray(x).at[0, 9].set(jnp.nan))
+    time = np.arange(T)
+    np.testing.assert_array_equal(jnp.isnan(poisoned[0]).all(-1), (time >= 9) & (time < 13))
+    np.testing.assert_array_equal(jnp.isnan(poisoned[0]).any(-1), (time >= 9) & (time < 13))
+    np.testing.assert_array_equal(poisoned[1], clean[1])
+
+
+@pytest.mark.parametrize(("position", "bound"), [(100, 1e-6), (10_000, 8e-6), (100_000, 8e-5)])
+def test_the_angle_of_a_position_is_accurate(position, bound):
+    """A float32 product of position and frequency is off by up to 8e-3 radians at 100,000."""
+    width = 64
+    t = np.arange(position - 99, position + 1)
+    x = np.concatenate([np.ones(width // 2), np.zeros(width // 2)]).astype(np.float32)
+    y = rotate(jnp.tile(x, (1, 100, 1, 1)), jnp.asarray(t, jnp.int32)[None], 10000.0)[0, :, 0]
+    angle = t[:, None] * 10000.0 ** (-np.arange(0, width, 2) / width)
+    assert np.abs(y - np.concatenate([np.cos(angle), np.sin(angle)], axis=1)).max() < bound
+
+
+def test_a_query_that_sees_nothing_is_finite():
+    rng = np.random.default_rng(0)
+    q, k = (jnp.asarray(rng.normal(size=(1, 3, 2, 4)), np.float32) for _ in range(2))
+    assert bool(jnp.all(jnp.isfinite(attend(q, k, k, jnp.zeros((1, 3, 3), bool)))))
+
+
+def test_bfloat16_decoding_is_the_bfloat16_parallel_result(close):
+    mixer, params, x = make(heads=2, window=8)
+    x = jnp.asarray(x, jnp.bfloat16)
+    step, state, ys = jax.jit(mixer.apply), mixer.init_state(B), []
+    for t in range(T):
+        y, state = step(params, x[:, t : t + 1], state=state)
+        ys.append(y)
+    assert state["k"].dtype == state["v"].dtype == jnp.float32
+    close(jnp.concatenate(ys, axis=1), jax.jit(mixer.apply)(params, x)[0], "bfloat16")
+
+
+def test_without_a_state_no_empty_keys_are_attended_to():
+    mixer, params, x = make(heads=2, context=1000)
+    scores = [
+        equation.outvars[0].aval.shape[-1]
+        for equation in jax.make_jaxpr(partial(mixer.apply, params))(x).eqns
+        if equation.primitive.name == "dot_general" and equation.outvars[0].aval.ndim == 5
+    ]
+    assert scores
+    assert max(scores) == T
