@@ -28,6 +28,8 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from jaxseq.config import from_json, to_json
 from jaxseq.experiment import Experiment
+from jaxseq.model import LanguageModel, declare
+from jaxseq.sharding import is_declared
 
 
 class Restored(NamedTuple):
@@ -71,9 +73,11 @@ class Checkpoints:
         meta = {
             "config": to_json(config),
             "versions": versions(),
-            "fingerprint": fingerprint((params, opt_state)),
-            "data": _digest(iterator),
+            "params": fingerprint(params),
+            "optimizer": fingerprint(opt_state),
+            "data": _digest(iterator.get_state()),
         }
+        meta["meta"] = _digest(meta)
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(params),
             optimizer=ocp.args.StandardSave(opt_state),
@@ -112,8 +116,10 @@ class Checkpoints:
             meta=ocp.args.JsonRestore(),
         )
         got = self._manager.restore(step, args=args)
-        _verify("arrays", fingerprint((got.params, got.optimizer)), got.meta["fingerprint"])
-        _verify("data position", _digest(iterator), got.meta["data"])
+        _verify("parameters", fingerprint(got.params), got.meta["params"])
+        _verify("optimizer state", fingerprint(got.optimizer), got.meta["optimizer"])
+        _verify("data position", _digest(iterator.get_state()), got.meta["data"])
+        _verify_meta(got.meta)
         return Restored(step, got.params, got.optimizer, got.meta)
 
     def _set_aside(self, step: int, error: Exception) -> None:
@@ -122,8 +128,8 @@ class Checkpoints:
         place = damaged / f"{step}-{len(list(damaged.iterdir()))}"
         shutil.move(self._workdir / "checkpoints" / str(step), place)
         self._manager.reload()
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        warnings.warn(f"checkpoint {step} is damaged ({first}): moved to {place}, using an older one", stacklevel=3)
+        text = f"checkpoint {step} is damaged ({_first_line(error)}): moved to {place}, using an older one"
+        warnings.warn(text, stacklevel=3)
 
     def _report_unfinished(self) -> None:
         folder = self._workdir / "checkpoints"
@@ -171,28 +177,59 @@ def read_config(workdir: str | Path) -> Experiment:
     return from_json(Experiment, data)
 
 
-def read_params(workdir: str | Path, params: Any, step: int | None = None) -> tuple[int, Any]:
-    """(step, parameters) of a checkpoint, the latest by default; `params` as in `Checkpoints.restore`.
+def read_model(workdir: str | Path, step: int | None = None) -> tuple[Experiment, LanguageModel, Any, int]:
+    """(experiment, model, parameters, step) of a workdir's checkpoint, the latest by default, on one device.
 
-    Reads nothing else and moves nothing. Raises FileNotFoundError where there is no such checkpoint.
+    Reads the parameters alone and moves nothing. Raises FileNotFoundError where there is no such checkpoint, and
+    ValueError where it is damaged, naming the others.
     """
+    config = read_config(workdir)
+    model = LanguageModel(config.model)
     folder = Path(workdir).absolute() / "checkpoints"
     found = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
     if not found or (step is not None and step not in found):
         wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-        raise FileNotFoundError(f"{workdir}: {wanted}, there are {found}")
+        raise FileNotFoundError(f"{workdir}: {wanted} (there are: {found})")
     step = found[-1] if step is None else step
+    try:
+        params = _read_params(folder, step, model)
+    except Exception as error:  # whatever orbax, tensorstore, zstd or json raise on damaged files
+        others = [n for n in found if n != step]
+        text = f"checkpoint {step} of {workdir} is damaged ({_first_line(error)}); others: {others}"
+        raise ValueError(text) from error
+    return config, model, params, step
+
+
+def _read_params(folder: Path, step: int, model: LanguageModel) -> Any:
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.value.shape, leaf.value.dtype, sharding=here),
+        declare(model),
+        is_leaf=is_declared,
+    )
     with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
-        args = ocp.args.Composite(params=ocp.args.StandardRestore(params))
-        return step, manager.restore(step, args=args).params
+        args = ocp.args.Composite(params=ocp.args.StandardRestore(wanted), meta=ocp.args.JsonRestore())
+        got = manager.restore(step, args=args)
+    _verify("parameters", fingerprint(got.params), got.meta["params"])
+    _verify_meta(got.meta)
+    return got.params
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
 
 
 def _rank(metrics: dict[str, float]) -> float:
     return -metrics["score"]
 
 
-def _digest(iterator: Any) -> str:
-    return hashlib.sha256(json.dumps(iterator.get_state(), sort_keys=True).encode()).hexdigest()
+def _digest(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def _verify_meta(meta: dict[str, Any]) -> None:
+    _verify("meta", _digest({name: value for name, value in meta.items() if name != "meta"}), meta["meta"])
 
 
 def _verify(what: str, found: Any, saved: Any) -> None:

@@ -12,11 +12,12 @@ from absl import app, flags, logging
 DEBUG = flags.DEFINE_bool("debug", False, "On an error, show the traceback.")
 
 
-def run(main: Callable[[list[str]], int | None], usage: str = "") -> None:
+def run(main: Callable[[list[str]], int | None], usage: str = "", failure: int = 1) -> None:
     """Runs main(positional arguments) and exits with its result, 0 if None.
 
-    ValueError, OSError and ArithmeticError (a run that is no longer finite) become one line on stderr and exit code 1;
-    with --debug they are raised. `usage` names the positional arguments, one word each; a wrong number is refused.
+    ValueError, OSError and ArithmeticError (a run that is no longer finite) become one line on stderr and exit code
+    `failure`; with --debug they are raised. `usage` names the positional arguments, one word each; another number of
+    them is refused.
     """
     wanted = usage.split()
 
@@ -31,7 +32,7 @@ def run(main: Callable[[list[str]], int | None], usage: str = "") -> None:
             if DEBUG.value:
                 raise
             print(f"error: {_text(error)}", file=sys.stderr)
-            return 1
+            return failure
 
     app.run(guarded)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxseq.checkpoint import read_model
+from jaxseq.data import ByteTokenizer, manifest, open_corpus, stream_batches
 from jaxseq.model import LanguageModel
 from jaxseq.model.loss import token_nats
 from jaxseq.sharding import constrain
@@ -99,6 +103,24 @@ def evaluate(
         if len(waiting) == FLUSH:
             total, converged, waiting = *_flush(waiting, total, converged), []
     return _summary(*_flush(waiting, total, converged))
+
+
+def evaluate_workdir(
+    workdir: str, split: str = "validation", *, step: int | None = None, max_batches: int | None = None
+) -> Evaluation:
+    """`evaluate` for a checkpoint of a run (the latest by default), on a split of the data the run was given.
+
+    Raises FileNotFoundError and ValueError as `checkpoint.read_model` and `data.open_corpus` do, and ValueError where
+    the split is no longer what the run's manifest says.
+    """
+    config, model, params, _ = read_model(workdir, step)
+    data, tokenizer = config.data, ByteTokenizer()
+    corpus = open_corpus(data.source, encoding=data.encoding, field=data.field, piece_bytes=data.piece_bytes)
+    recorded = json.loads((Path(workdir) / "manifest.json").read_text())["splits"][split]
+    if (found := manifest(corpus)["splits"][split]) != recorded:
+        raise ValueError(f"the {split} split of {data.source} has changed since the run: {recorded}, now {found}")
+    batches = stream_batches(corpus.documents(split), tokenizer, length=data.length, batch=data.batch)
+    return evaluate(model, params, batches, token_bytes=tokenizer.token_bytes, max_batches=max_batches)
 
 
 @partial(jax.jit, static_argnames="apply", donate_argnames="carry")

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseq.data.tokenizer import ByteTokenizer
+from jaxseq.data import ByteTokenizer, TextStream
 from jaxseq.evaluate import least_converged
 from jaxseq.model import LanguageModel, ModelConfig
 from jaxseq.model.block import make_mixer
@@ -144,6 +144,31 @@ def generate(
         if not running:
             break
     return [tokenizer.decode(answer) for answer in answers]
+
+
+def print_answers(
+    model: LanguageModel, params: Any, prompts: Sequence[str], *, max_tokens: int, sampling: Sampling
+) -> None:
+    """Prints each prompt with its continuation, see `generate`: a single one token by token as they are drawn."""
+    tokenizer = ByteTokenizer()
+    stream = TextStream(tokenizer)
+    alone = len(prompts) == 1
+    if alone:
+        print(prompts[0], end="", flush=True)
+
+    def show(row: int, token: int) -> None:
+        if alone:
+            print(stream.push([token]), end="", flush=True)
+
+    encoded = [prompt.encode() for prompt in prompts]
+    answers = generate(
+        model, params, tokenizer, encoded, max_tokens=max_tokens, sampling=sampling, on_token=show
+    )
+    if alone:
+        print(stream.end())
+        return
+    for prompt, answer in zip(prompts, answers, strict=True):
+        print(f"{prompt}{answer.decode(errors='replace')}\n{'-' * 40}")
 
 
 def _draw(

@@ -97,8 +97,10 @@ class Declared(struct.PyTreeNode, meta.AxisMetadata):
 
 def param(
     init: Callable[..., jax.Array], *axes: str | None, decay: bool | None = None, clip: float | None = None
-) -> Callable[..., Declared]:
+) -> Callable[..., Any]:
     """An initialiser that also declares the parameter: `self.param("w", param(init, "embed", "mlp"), shape)`.
+
+    It makes a Declared, of which flax hands the module the array.
 
     Args:
       init: (key, *args) -> array.

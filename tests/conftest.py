@@ -2,19 +2,20 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 
+# Compiled programs are kept between tests, workers and runs; the launch scripts that tests start use them too.
+CACHE = Path(__file__).parent.parent / ".jax_cache"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
 import jax
 import numpy as np
 import pytest
-
-CACHE = os.environ.get("JAXSEQ_TEST_CACHE")
-if CACHE:
-    jax.config.update("jax_compilation_cache_dir", CACHE)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 # Largest deviation from the float64 reference, relative to its largest entry. Never loosened to make a test pass.
 TOLERANCE = {"float64": 1e-12, "float32": 5e-6, "bfloat16": 2e-2}

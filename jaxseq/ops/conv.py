@@ -44,9 +44,8 @@ def causal_conv(
     place = jnp.where(mask, jnp.cumsum(mask, axis=1) - 1, x.shape[1])
     rows = jnp.arange(x.shape[0])[:, None]
     count = jnp.sum(mask, axis=1)
-    last = jnp.broadcast_to(document[:, -1:], document.shape)
     packed = jnp.zeros_like(x).at[rows, place].set(x, mode="drop")
-    packed_document = last.at[rows, place].set(document, mode="drop")
+    packed_document = jnp.zeros_like(document).at[rows, place].set(document, mode="drop")
     y, _ = _convolve(packed, w, b, state, packed_document)
     y = jnp.take_along_axis(y, jnp.minimum(place, x.shape[1] - 1)[..., None], axis=1)
     return y, _last_inputs(packed, state, packed_document, count, document[:, -1])

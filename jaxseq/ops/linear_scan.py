@@ -72,9 +72,7 @@ def _check(a: jax.Array, b: jax.Array, h0: jax.Array | None, reset: jax.Array | 
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _scan(
-    a: jax.Array, b: jax.Array, h0: jax.Array, reset: jax.Array | None, reverse: bool, method: str
-) -> jax.Array:
+def _scan(a: jax.Array, b: jax.Array, h0: jax.Array, reset: jax.Array | None, reverse: bool, method: str) -> jax.Array:
     return _dispatch(method, partial(_sequential, reverse=reverse), partial(_associative, reverse=reverse))(
         a, b, h0, reset
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from typing import Any
@@ -23,7 +22,6 @@ class Loop:
         self._progress = progress
         self._pending: tuple[int, Metrics] | None = None
         self._converged = True
-        self._profiler = contextlib.nullcontext()
         documents = session.corpus.documents("train")
         self._tokens_per_byte = 1 + len(documents) / float(documents.sizes.sum())
         self._meter = _Meter()

@@ -63,7 +63,7 @@ def open_session(config: Experiment, workdir: str, mesh: Mesh) -> Session:
 
     Raises ValueError and OSError for what is wrong with the config, the data or the workdir.
     """
-    _check(config)
+    _check(config, mesh)
     data = config.data
     corpus = open_corpus(data.source, encoding=data.encoding, field=data.field, piece_bytes=data.piece_bytes)
     tokenizer = ByteTokenizer()
@@ -110,7 +110,12 @@ def _state(
     return make_state(model, optimizer, config.train.seed, mesh), 0
 
 
-def _check(config: Experiment) -> None:
+def _check(config: Experiment, mesh: Mesh) -> None:
+    rows, parts = config.data.batch // config.train.accumulate, mesh.shape["data"] * mesh.shape["fsdp"]
+    if rows % parts:
+        raise ValueError(
+            f"data.batch / train.accumulate = {rows} rows must divide over data x fsdp = {parts} devices of the mesh"
+        )
     if config.train.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise ValueError("train.tensorboard needs tensorboardX: pip install 'jaxseq[tensorboard]'")
 

@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxseq.model import LanguageModel, declare, make_params
-from jaxseq.sharding import replicated, shardings
+from jaxseq.sharding import is_declared, replicated, shardings
 
 
 class TrainState(NamedTuple):
@@ -44,7 +44,7 @@ def state_shardings(model: LanguageModel, optimizer: optax.GradientTransformatio
 
 def abstract_state(model: LanguageModel, optimizer: optax.GradientTransformation) -> TrainState:
     """Shapes and dtypes of a state, without memory."""
-    params = jax.tree.map(lambda leaf: leaf.value, declare(model), is_leaf=lambda x: hasattr(x, "axes"))
+    params = jax.tree.map(lambda leaf: leaf.value, declare(model), is_leaf=is_declared)
     return TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, jax.eval_shape(optimizer.init, params))
 
 

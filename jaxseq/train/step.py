@@ -39,7 +39,7 @@ def make_step(
         params = optax.apply_updates(state.params, updates)
         metrics = {
             "loss": loss.nats / loss.weight,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "tokens": loss.weight,
             **diagnostics,
         }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax.core import meta
 
-from jaxseq.mixers.attention import Attention, attend, rotate
+from jaxseq.mixers.attention import Attention, attend, rotate, write
 
 B, T, D = 2, 24, 16
 
@@ -120,6 +120,27 @@ def test_a_nan_reaches_the_queries_that_see_it_and_no_other():
     np.testing.assert_array_equal(poisoned[1], clean[1])
 
 
+def test_an_infinite_value_makes_nan_of_the_queries_that_see_it_and_no_other():
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.normal(size=(1, 4, 2, 4)), np.float32) for _ in range(3))
+    seen = jnp.tril(jnp.ones((1, 4, 4), bool))
+    clean = attend(q, k, v, seen)
+    poisoned = attend(q, k, v.at[0, 2, 1, 3].set(jnp.inf), seen)
+    np.testing.assert_array_equal(poisoned[:, :2], clean[:, :2])
+    assert bool(jnp.all(jnp.isnan(poisoned[:, 2:])))
+
+
+def test_no_slot_is_written_twice():
+    """Two writes to a slot would be in no certain order on an accelerator: here tokens come last to first."""
+    mixer, _, _ = make(heads=2, window=8)
+    position = jnp.arange(T, dtype=jnp.int32)[None].repeat(B, axis=0)
+    new = {"k": jnp.zeros((B, T, 2, 8)), "v": jnp.zeros((B, T, 2, 8)), "position": position}
+    length, document = jnp.full(B, T, jnp.int32), jnp.zeros((B, T), jnp.int32)
+    forward = write(mixer.init_state(B), new, document, length)
+    backward = write(mixer.init_state(B), jax.tree.map(lambda x: x[:, ::-1], new), document, length)
+    np.testing.assert_array_equal(forward["position"], backward["position"])
+
+
 @pytest.mark.parametrize(("position", "bound"), [(100, 1e-6), (10_000, 8e-6), (100_000, 8e-5)])
 def test_the_angle_of_a_position_is_accurate(position, bound):
     """A float32 product of position and frequency is off by up to 8e-3 radians at 100,000."""
@@ -150,10 +171,10 @@ def test_bfloat16_decoding_is_the_bfloat16_parallel_result(close):
 
 def test_without_a_state_no_empty_keys_are_attended_to():
     mixer, params, x = make(heads=2, context=1000)
-    scores = [
-        equation.outvars[0].aval.shape[-1]
-        for equation in jax.make_jaxpr(partial(mixer.apply, params))(x).eqns
-        if equation.primitive.name == "dot_general" and equation.outvars[0].aval.ndim == 5
-    ]
-    assert scores
-    assert max(scores) == T
+
+    def largest_axis(**given):
+        equations = jax.make_jaxpr(partial(mixer.apply, **given))(params, x).eqns
+        return max(max(e.outvars[0].aval.shape) for e in equations if e.primitive.name == "dot_general")
+
+    assert largest_axis() == B * T
+    assert largest_axis(state=mixer.init_state(B)) == 1000 + T

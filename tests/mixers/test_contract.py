@@ -214,7 +214,7 @@ def test_every_parameter_is_declared(subject):
 def test_eight_devices_give_the_numbers_of_one(subject, close):
     mesh = make_mesh((2, 2, 2, 1))
     params = jax.device_put(subject.params, {"params": shardings(mesh, subject.declared)})
-    x = jax.device_put(subject.x, batch_sharding(mesh, 3))
+    x = jax.device_put(subject.x, batch_sharding(mesh))
     flag = jax.device_put(jnp.zeros((B, T), bool).at[1, 5].set(True), batch_sharding(mesh))
     state = jax.device_put(subject(subject.x)[1], replicated(mesh))
     with jax.set_mesh(mesh):

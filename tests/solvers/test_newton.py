@@ -56,6 +56,7 @@ def test_a_poisoned_sequence_is_reported_and_touches_no_other(cell_name, poison,
     for name in ("h", "final", "iterations", "residual"):
         np.testing.assert_array_equal(getattr(solution, name)[others], getattr(clean, name)[others])
     assert solution.residual[5] == np.inf
+    assert solution.iterations[5] == 0  # given up at once
 
 
 def test_a_poisoned_sequence_is_reported_in_a_large_batch():

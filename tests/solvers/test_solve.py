@@ -81,8 +81,14 @@ def states(cell, solver, flag, params, u, h0):
     return solution.h, solution.final
 
 
-@pytest.mark.parametrize(("solver", "time"), [("newton", 1), *((name, time) for name in SOLVERS for time in (2, T))])
-@pytest.mark.parametrize("cell_name", ["para_gru", "user"])
+@pytest.mark.parametrize(
+    ("solver", "cell_name", "time"),
+    [
+        *(("newton", name, 1) for name in ("para_gru", "user")),
+        *((solver, "user", 2) for solver in SOLVERS),
+        *((solver, name, T) for solver in SOLVERS for name in ("para_gru", "user")),
+    ],
+)
 def test_values_and_gradients_are_the_reference_s(solver, cell_name, time, close):
     cell, arguments, flag, weights = problem(cell_name, time)
     ours = partial(states, cell, SOLVERS[solver], flag)

@@ -1,0 +1,84 @@
+"""Checkpoints that were damaged, runs that diverge: nothing is loaded silently and nothing is lost."""
+
+import shutil
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from jaxseq.checkpoint import read_model
+from jaxseq.train import train
+from tests.e2e.conftest import losses, tiny
+
+# Reading damaged files leaves failed background reads behind, which Python reports when it collects them.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """A copy of the finished run that a test may damage."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def heart(folder):
+    """The file that holds what a restore reads of an item."""
+    found = [*folder.glob("d/*"), *folder.glob("process_*.json"), *folder.glob("metadata")]
+    return max(found, key=lambda path: path.stat().st_size)
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_byte(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("damage", [cut_short, flip_a_byte], ids=["cut", "flipped"])
+@pytest.mark.parametrize("item", ["params", "optimizer", "data", "meta"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(copied, trained, corpus, item, damage):
+    damage(heart(copied / "checkpoints" / "6" / item))
+    with pytest.warns(UserWarning, match="checkpoint 6 is damaged .*using an older one"):
+        train(tiny(corpus), str(copied))
+    assert losses(copied) == losses(trained)
+    assert len(list((copied / "damaged").iterdir())) == 1
+
+
+def test_a_missing_item_is_damage_too(copied, trained, corpus):
+    shutil.rmtree(copied / "checkpoints" / "6" / "optimizer")
+    with pytest.warns(UserWarning, match="checkpoint 6 is damaged"):
+        train(tiny(corpus), str(copied))
+    assert losses(copied) == losses(trained)
+
+
+def test_an_unfinished_checkpoint_is_named_and_ignored(copied, trained, corpus):
+    (copied / "checkpoints" / "6").rename(copied / "checkpoints" / "6.orbax-checkpoint-tmp")
+    with pytest.warns(UserWarning, match="checkpoint 6 was not finished"):
+        train(tiny(corpus), str(copied))
+    assert losses(copied) == losses(trained)
+
+
+def test_reading_a_damaged_checkpoint_names_the_whole_ones(copied):
+    flip_a_byte(heart(copied / "checkpoints" / "6" / "params"))
+    with pytest.raises(ValueError, match=r"checkpoint 6 of .* is damaged .*others: \[4\]"):
+        read_model(copied)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(corpus, tmp_path):
+    config = tiny(corpus, steps=40, save_every=1)
+    # Adam's steps have the size of the learning rate: with this one, weights overflow once the warm-up is over.
+    config = replace(config, optim=replace(config.optim, learning_rate=1e38, warmup=3))
+    with pytest.raises(FloatingPointError, match=r"is (nan|inf) at step \d+: stopped; the last good checkpoint is of step"):
+        train(config, str(tmp_path))
+    params = read_model(tmp_path)[2]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def test_keep_last_and_best(corpus, tmp_path):
+    train(tiny(corpus, steps=10, save_every=1, eval_every=1, eval_batches=1, keep_last=2), str(tmp_path))
+    kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
+    assert kept[-2:] == [9, 10]
+    assert len(kept) <= 3
