@@ -23,7 +23,8 @@ class ModelConfig:
       mlp_width: inner width of the SwiGLU; None for 8/3 width rounded up to a multiple of 64; 0 for no MLP.
       residual_scale: a learned gain on each mixer's skip connection, as in ParaRNN.
       tied: the head shares the embedding.
-      dtype: of activations and matmuls. Parameters, recurrent states, norms and logits are float32 always.
+      dtype: of activations and matmuls. Parameters, recurrent states, norms and logits are float32 or
+        wider always. "float64" is for references, and needs jax.enable_x64.
       remat: what the backward pass keeps of a block: "none" keeps everything, "dots" the matmuls' results and the
         recurrent states, "states" the recurrent states, "full" nothing but the block's input.
     """
@@ -36,7 +37,7 @@ class ModelConfig:
     mlp_width: int | None = None
     residual_scale: bool = True
     tied: bool = False
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     remat: Literal["none", "dots", "states", "full"] = "dots"
 
     def __post_init__(self) -> None:

@@ -83,7 +83,7 @@ class LanguageModel(nn.Module):
         x = constrain(jnp.take(table, tokens, axis=0).astype(config.dtype), "batch", "time", None)
         x, state = self._stack(x, state, reset, mask)
         x = rms_norm(x, scale(self, "norm", config.width, "embed"))
-        logits = matmul(x, self._head(table), jnp.float32)
+        logits = matmul(x, self._head(table), jnp.promote_types(x.dtype, jnp.float32))
         return constrain(logits, "batch", "time", "vocab"), state
 
     def _stack(self, x: jax.Array, state: Any, reset: Any, mask: Any) -> tuple[jax.Array, Any]:

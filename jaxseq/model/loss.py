@@ -17,7 +17,7 @@ class Loss(NamedTuple):
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array, weight: jax.Array) -> Loss:
-    """Σ weight · (logsumexp(logits) - logits[target]) and Σ weight · logsumexp², in float32.
+    """Σ weight · (logsumexp(logits) - logits[target]) and Σ weight · logsumexp², in float32 or wider.
 
     logits (B, T, vocab) float, targets (B, T) int, weight (B, T) float. The z-loss (PaLM, arXiv 2204.02311, section 5)
     keeps the logits' normaliser near 1.
@@ -27,8 +27,8 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, weight: jax.Array) -> L
 
 
 def token_nats(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """-log p(target) and log Σ exp(logits) of every position, (B, T) float32 each."""
-    logits = logits.astype(jnp.float32)
+    """-log p(target) and log Σ exp(logits) of every position, (B, T) float32 each (float64 if given it)."""
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     normaliser = jax.nn.logsumexp(logits, axis=-1)
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     return normaliser - chosen, normaliser

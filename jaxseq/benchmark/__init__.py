@@ -1,0 +1,10 @@
+"""Measurements that the documentation quotes; none is a test."""
+
+from jaxseq.benchmark.decode import decode
+from jaxseq.benchmark.depth import depth
+from jaxseq.benchmark.matmul import matmul
+from jaxseq.benchmark.train import train
+
+BENCHMARKS = {"decode": decode, "depth": depth, "matmul": matmul, "train": train}
+
+__all__ = ["BENCHMARKS"]

@@ -1,0 +1,41 @@
+"""Times of several functions, taken in turn in one process, so that a change of the machine's speed hits all alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def medians(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median seconds of each function over `repeats` rounds (A B A B ...), after one round that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for round_ in range(repeats + 1):
+        for name, function in functions.items():
+            passed = seconds(function)
+            if round_:
+                times[name].append(passed)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Seconds of one call, until its result is there."""
+    began = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - began
+
+
+def square_matmul(size: int = 2048) -> tuple[Callable[[], Any], float]:
+    """A float32 matrix product of that size, and its floating point operations: the machine's own rate."""
+    a = jax.random.normal(jax.random.key(0), (size, size))
+    product = jax.jit(jnp.matmul)
+    return lambda: product(a, a), 2.0 * size**3
+
+
+def device() -> str:
+    """The device a figure belongs to."""
+    return f"{jax.devices()[0].device_kind} x {jax.device_count()}"
