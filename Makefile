@@ -14,7 +14,7 @@ test: .venv/test.done
 lint: .venv/lint.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 .venv/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'jaxseq needs Python 3.11 or newer: make PYTHON=...')"

@@ -12,7 +12,7 @@ RUNTIME = [
 ]
 TERMINAL = ["rich>=14", "matplotlib>=3.10"]
 TENSORBOARD = ["tensorboardX>=2.6"]
-LINT = ["ruff==0.17.5", "pyright==1.1.414"]
+LINT = [*TERMINAL, *TENSORBOARD, "ruff==0.17.5", "pyright[nodejs]==1.1.414"]
 TEST = [*TERMINAL, *TENSORBOARD, "pytest>=9", "pytest-xdist>=3.8", "hypothesis>=6.150"]
 
 setup(

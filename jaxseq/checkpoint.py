@@ -115,7 +115,7 @@ class Checkpoints:
             data=grain.checkpoint.CheckpointRestore(iterator),
             meta=ocp.args.JsonRestore(),
         )
-        got = self._manager.restore(step, args=args)
+        got: Any = self._manager.restore(step, args=args)
         _verify("parameters", fingerprint(got.params), got.meta["params"])
         _verify("optimizer state", fingerprint(got.optimizer), got.meta["optimizer"])
         _verify("data position", _digest(iterator.get_state()), got.meta["data"])
@@ -209,7 +209,7 @@ def _read_params(folder: Path, step: int, model: LanguageModel) -> Any:
     )
     with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
         args = ocp.args.Composite(params=ocp.args.StandardRestore(wanted), meta=ocp.args.JsonRestore())
-        got = manager.restore(step, args=args)
+        got: Any = manager.restore(step, args=args)
     _verify("parameters", fingerprint(got.params), got.meta["params"])
     _verify_meta(got.meta)
     return got.params

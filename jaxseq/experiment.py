@@ -106,9 +106,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if self.data.batch % self.train.accumulate:
-            raise ValueError(
-                f"train.accumulate = {self.train.accumulate} must divide data.batch = {self.data.batch}"
-            )
+            raise ValueError(f"train.accumulate = {self.train.accumulate} must divide data.batch = {self.data.batch}")
 
 
 # Fields that a resumed run may change: they alter what is written, or where the run ends, not what a step computes

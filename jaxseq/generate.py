@@ -161,9 +161,7 @@ def print_answers(
             print(stream.push([token]), end="", flush=True)
 
     encoded = [prompt.encode() for prompt in prompts]
-    answers = generate(
-        model, params, tokenizer, encoded, max_tokens=max_tokens, sampling=sampling, on_token=show
-    )
+    answers = generate(model, params, tokenizer, encoded, max_tokens=max_tokens, sampling=sampling, on_token=show)
     if alone:
         print(stream.end())
         return

@@ -17,10 +17,11 @@ def draw_loss(metrics: str | Path, picture: str | Path, xz: float | None = None)
     rows = [json.loads(line) for line in Path(metrics).read_text().splitlines()]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for key, style in (("bits_per_byte", {"lw": 1}), ("validation_bits_per_byte", {"marker": "o", "lw": 1.5})):
+    for key, style in (("bits_per_byte", "-"), ("validation_bits_per_byte", "o-")):
         points = [(row["step"], row[key]) for row in rows if key in row]
         if points:
-            axes.plot(*zip(*points, strict=True), label=key.replace("_", " "), **style)
+            steps, values = zip(*points, strict=True)
+            axes.plot(steps, values, style, label=key.replace("_", " "))
     if xz is not None:
         axes.axhline(xz, ls="--", color="gray", label="xz of the validation bytes")
     axes.set(xlabel="step", ylabel="bits per byte", title=Path(metrics).absolute().parent.name)

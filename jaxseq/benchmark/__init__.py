@@ -1,10 +1,18 @@
 """Measurements that the documentation quotes; none is a test."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 from jaxseq.benchmark.decode import decode
 from jaxseq.benchmark.depth import depth
 from jaxseq.benchmark.matmul import matmul
 from jaxseq.benchmark.train import train
 
-BENCHMARKS = {"decode": decode, "depth": depth, "matmul": matmul, "train": train}
+BENCHMARKS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+    "decode": decode,
+    "depth": depth,
+    "matmul": matmul,
+    "train": train,
+}
 
 __all__ = ["BENCHMARKS"]

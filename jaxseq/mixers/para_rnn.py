@@ -95,12 +95,16 @@ class ParaRNN(Mixer):
     def _init_cell(self, key: jax.Array, cell: Cell) -> dict[str, Any]:
         def declare(name: str, value: jax.Array) -> Any:
             axes = cell.axes.get(name, (None,) * value.ndim)
-            bound = cell.clip.get(name) if self.clip == "cell" else self.clip if name in cell.clip else None
-            return param(lambda _: value, *axes, decay=name in cell.decay, clip=bound)(key)
+            return param(lambda _: value, *axes, decay=name in cell.decay, clip=self._bound(cell, name))(key)
 
         return {name: declare(name, value) for name, value in cell.init(key).items()}
+
+    def _bound(self, cell: Cell, name: str) -> float | None:
+        if name not in cell.clip or self.clip is None:
+            return None
+        return cell.clip[name] if isinstance(self.clip, str) else self.clip
 
     def _report(self, solution: Any) -> None:
         for name in ("iterations", "converged"):
             value = jnp.mean(getattr(solution, name).astype(jnp.float32))
-            self.sow("diagnostics", name, value, init_fn=lambda: 0.0, reduce_fn=lambda _, new: new)
+            self.sow("diagnostics", name, value, init_fn=lambda: value, reduce_fn=lambda _, new: new)

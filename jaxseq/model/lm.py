@@ -89,11 +89,12 @@ class LanguageModel(nn.Module):
     def _stack(self, x: jax.Array, state: Any, reset: Any, mask: Any) -> tuple[jax.Array, Any]:
         config = self.config
         unit = Repeat if config.remat == "none" else nn.remat(Repeat, policy=REMAT[config.remat], prevent_cse=False)
-        stack = nn.scan(
+        carried: Any = nn.broadcast if state is None else 0
+        stack: Any = nn.scan(
             unit,
             variable_axes={"params": 0, "diagnostics": 0},
             split_rngs={"params": True},
-            in_axes=(nn.broadcast if state is None else 0, nn.broadcast, nn.broadcast),
+            in_axes=(carried, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
             length=config.layers // len(config.pattern),
             metadata_params={"axis": "layers"},
         )

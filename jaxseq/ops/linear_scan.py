@@ -11,6 +11,7 @@ so training keeps a and h and nothing else.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ def linear_scan(
     _check(a, b, h0, reset, method)
     dtype = accumulation_dtype(a, b, h0)
     start = jnp.zeros(b.shape[:1] + b.shape[2:], dtype) if h0 is None else h0.astype(dtype)
-    h = _scan(a.astype(dtype), b.astype(dtype), start, reset, reverse, method)
+    h: Any = _scan(a.astype(dtype), b.astype(dtype), start, reset, reverse, method)
     return h.astype(jnp.result_type(b, jnp.complex64) if jnp.iscomplexobj(h) else b.dtype)
 
 

@@ -49,10 +49,10 @@ def solve(
     """
     solver = Newton() if solver is None else solver
     batch, time = _sizes(u)
-    h0 = cell.init_state(batch) if h0 is None else h0
-    h0 = h0.astype(accumulation_dtype(h0, *jax.tree.leaves(u)))
-    _check(cell, params, u, h0, reset, mask, solver)
-    solution = _solve(cell, Sequential() if time == 1 else solver, System(params, u, h0, reset, mask))
+    start: jax.Array = cell.init_state(batch) if h0 is None else h0
+    start = start.astype(accumulation_dtype(start, *jax.tree.leaves(u)))
+    _check(cell, params, u, start, reset, mask, solver)
+    solution: Any = _solve(cell, Sequential() if time == 1 else solver, System(params, u, start, reset, mask))
     return solution
 
 
@@ -60,7 +60,7 @@ def _sizes(u: Any) -> tuple[int, int]:
     shapes = [jnp.shape(x) for x in jax.tree.leaves(u)]
     if not shapes or any(len(s) < 2 or s[:2] != shapes[0][:2] for s in shapes) or shapes[0][1] < 1:
         raise ValueError(f"u must have leaves of shape (B, T, ...) with one B and one T >= 1, got {shapes}")
-    return shapes[0][:2]
+    return shapes[0][0], shapes[0][1]
 
 
 def _check(cell: Any, params: Any, u: Any, h0: jax.Array, reset: Any, mask: Any, solver: Any) -> None:

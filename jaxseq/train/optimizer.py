@@ -46,7 +46,7 @@ def keep_within(bounds: Any) -> optax.GradientTransformation:
     def one(bound: float, update: jax.Array, param: jax.Array) -> jax.Array:
         return update if bound == jnp.inf else jnp.clip(param + update, -bound, bound) - param
 
-    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         if params is None:
             raise ValueError("keep_within needs the parameters: call update(updates, state, params)")
         return jax.tree.map(one, bounds, updates, params), state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +84,7 @@ def open_session(config: Experiment, workdir: str, mesh: Mesh) -> Session:
     )  # fmt: skip
 
 
-def _iterator(config: Experiment, corpus: Corpus, tokenizer: ByteTokenizer) -> Iterator[Any]:
+def _iterator(config: Experiment, corpus: Corpus, tokenizer: ByteTokenizer) -> grain.DatasetIterator[dict[str, Any]]:
     data = config.data
     return train_batches(
         corpus.documents("train"),

@@ -14,9 +14,12 @@ from jaxseq.sharding import is_declared, replicated, shardings
 
 
 class TrainState(NamedTuple):
-    """step () int32: optimizer steps taken; params: nested dict of float32 arrays; opt_state: the optimizer's."""
+    """step () int32: optimizer steps taken; params: nested dict of float32 arrays; opt_state: the optimizer's.
 
-    step: jax.Array
+    Also the tree of their shardings, and of their abstract values.
+    """
+
+    step: Any
     params: Any
     opt_state: Any
 

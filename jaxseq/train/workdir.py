@@ -1,6 +1,6 @@
 """The folder of a run: what it was started with, what it measured, and whether another start may go on there.
 
-    config.json  manifest.json  versions.json  metrics.jsonl  checkpoints/  loss.png  result.json
+config.json  manifest.json  versions.json  metrics.jsonl  checkpoints/  loss.png  result.json
 """
 
 from __future__ import annotations

@@ -71,7 +71,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     config = tiny(corpus, steps=40, save_every=1)
     # Adam's steps have the size of the learning rate: with this one, weights overflow once the warm-up is over.
     config = replace(config, optim=replace(config.optim, learning_rate=1e38, warmup=3))
-    with pytest.raises(FloatingPointError, match=r"is (nan|inf) at step \d+: stopped; the last good checkpoint is of step"):
+    with pytest.raises(
+        FloatingPointError, match=r"is (nan|inf) at step \d+: stopped; the last good checkpoint is of step"
+    ):
         train(config, str(tmp_path))
     params = read_model(tmp_path)[2]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))

@@ -11,7 +11,9 @@ from tests.e2e.conftest import command, environment, losses, run, small_flags, t
 
 
 def start(*flags):
-    return subprocess.Popen(command("train", *flags), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        command("train", *flags), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
 
 
 def wait_for_step(process, workdir, step):
