@@ -1,4 +1,8 @@
-"""A ParaGRU language model of the Python standard library's sources, trained by Newton solves."""
+"""A ParaGRU language model of the Python standard library's sources as bytes, trained by Newton solves.
+
+562,818 parameters, 900 steps of 16 x 256 bytes. On 2 CPU cores (AMD EPYC) `make train` takes about 3 minutes and 1 GB, and
+ends at @@ bits per byte over the whole validation split (Python 3.11.7; xz -9e of the same bytes: 1.703).
+"""
 
 from jaxseq.experiment import DataConfig, Experiment, OptimConfig, TrainConfig
 from jaxseq.model import ModelConfig
@@ -9,6 +13,6 @@ def get_config() -> Experiment:
     return Experiment(
         model=ModelConfig(width=128, layers=2, pattern=("para_rnn",)),
         data=DataConfig(source="stdlib", length=256, batch=16),
-        optim=OptimConfig(learning_rate=5e-3, warmup=50),
-        train=TrainConfig(steps=700, eval_every=100, save_every=100),
+        optim=OptimConfig(learning_rate=1e-2, warmup=50),
+        train=TrainConfig(steps=900, eval_every=150, save_every=150),
     )

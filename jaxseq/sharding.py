@@ -26,8 +26,6 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
     "mlp": "tensor",
     "inner": "tensor",
     "heads": "tensor",
-    "head_dim": None,
-    "head_in": None,
     "gate": None,
     "conv": None,
 }

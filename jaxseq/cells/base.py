@@ -25,7 +25,6 @@ class Cell:
       d_state: width of h.
       heads: blocks of the input map; must divide both widths.
       structure: the shape of dstep/dh (class attribute).
-      axes: logical sharding axes by parameter name; a parameter that is not listed is replicated.
       decay: names of the parameters that weight decay applies to.
       clip: recommended bound on the entries of a parameter, by name, kept during training.
     """
@@ -35,7 +34,6 @@ class Cell:
     heads: int = 1
 
     structure: ClassVar[Any] = Diagonal()
-    axes: ClassVar[dict[str, tuple[str | None, ...]]] = {}
     decay: ClassVar[tuple[str, ...]] = ()
     clip: ClassVar[dict[str, float]] = {}
 
@@ -61,6 +59,10 @@ class Cell:
     def output(self, params: Any, h: jax.Array, u: Any) -> jax.Array:
         """y (B, T, d_state) from the states (B, T, d_state): by default the states."""
         return h
+
+    def axes(self) -> dict[str, tuple[str | None, ...]]:
+        """Logical sharding axes by parameter name; a parameter that is not listed is replicated."""
+        return {}
 
     def init_state(self, batch: int) -> jax.Array:
         """The state before a document, zeros (batch, d_state) float32."""

@@ -29,7 +29,6 @@ Gates = tuple[jax.Array, jax.Array, jax.Array]
 class ParaGRU(Cell):
     """Parameters: a (3, d_state), w (3, heads, d_input / heads, d_state / heads), b (3, d_state), gates z, r, c."""
 
-    axes = {"a": ("gate", "inner"), "w": ("gate", "heads", "head_in", "head_dim"), "b": ("gate", "inner")}  # noqa: RUF012
     decay = ("w",)
     clip = {"a": 0.5}  # noqa: RUF012
 
@@ -57,3 +56,8 @@ class ParaGRU(Cell):
         r = jax.nn.sigmoid(a_r * h + u_r)
         c = jnp.tanh(a_c * h * r + u_c)
         return (1 - z) * h + z * c
+
+    def axes(self) -> dict[str, tuple[str | None, ...]]:
+        """One head is split over its outputs, several over the heads."""
+        w = ("gate", None, "embed", "inner") if self.heads == 1 else ("gate", "heads", None, None)
+        return {"a": ("gate", "inner"), "w": w, "b": ("gate", "inner")}

@@ -94,7 +94,7 @@ class ParaRNN(Mixer):
 
     def _init_cell(self, key: jax.Array, cell: Cell) -> dict[str, Any]:
         def declare(name: str, value: jax.Array) -> Any:
-            axes = cell.axes.get(name, (None,) * value.ndim)
+            axes = cell.axes().get(name, (None,) * value.ndim)
             return param(lambda _: value, *axes, decay=name in cell.decay, clip=self._bound(cell, name))(key)
 
         return {name: declare(name, value) for name, value in cell.init(key).items()}
@@ -107,4 +107,4 @@ class ParaRNN(Mixer):
     def _report(self, solution: Any) -> None:
         for name in ("iterations", "converged"):
             value = jnp.mean(getattr(solution, name).astype(jnp.float32))
-            self.sow("diagnostics", name, value, init_fn=lambda: value, reduce_fn=lambda _, new: new)
+            self.sow("diagnostics", name, value, init_fn=lambda: jnp.zeros(()), reduce_fn=lambda _, new: new)

@@ -56,13 +56,16 @@ class Loop:
         score = None
         if self._due(step, train.eval_every):
             self._check(*self._read())
+            began = time.perf_counter()
             score = session.evaluate(train.eval_batches).bits_per_byte
+            self._meter.leave_out(time.perf_counter() - began)
             self._settle({"validation_bits_per_byte": score})
         else:
             self._settle()
         if self._due(step, train.save_every):
+            began = time.perf_counter()
             session.save(step, score)
-        self._meter.skip()
+            self._meter.leave_out(time.perf_counter() - began)
 
     def _settle(self, more: dict[str, float] | None = None) -> None:
         """Reads the metrics of the step in flight, checks them, and logs them if they are due."""
@@ -118,14 +121,17 @@ class Loop:
 
 
 class _Meter:
-    """Tokens and steps per second since the last log or pause, whichever is later."""
+    """Tokens and steps per second since the last log, without evaluations and saves."""
 
     def __init__(self) -> None:
         self._rate, self._step = 0.0, 0.0
-        self.skip()
+        self._restart()
 
-    def skip(self) -> None:
+    def _restart(self) -> None:
         self._since, self._tokens, self._steps = time.perf_counter(), 0.0, 0
+
+    def leave_out(self, seconds: float) -> None:
+        self._since += seconds
 
     def count(self, tokens: float) -> None:
         self._tokens, self._steps = self._tokens + tokens, self._steps + 1
@@ -134,7 +140,7 @@ class _Meter:
         if self._steps:
             passed = time.perf_counter() - self._since
             self._rate, self._step = self._tokens / passed, passed / self._steps
-            self.skip()
+            self._restart()
         return self._rate
 
     def seconds_per_step(self) -> float:

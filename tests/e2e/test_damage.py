@@ -12,7 +12,10 @@ from jaxseq.train import train
 from tests.e2e.conftest import losses, tiny
 
 # Reading damaged files leaves failed background reads behind, which Python reports when it collects them.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+]
 
 
 @pytest.fixture
