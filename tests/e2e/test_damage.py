@@ -9,7 +9,7 @@ import pytest
 
 from jaxseq.checkpoint import read_model
 from jaxseq.train import train
-from tests.e2e.conftest import losses, tiny
+from tests.e2e.conftest import losses, run, small_flags, tiny
 
 # Reading damaged files leaves failed background reads behind, which Python reports when it collects them.
 pytestmark = [
@@ -62,6 +62,17 @@ def test_an_unfinished_checkpoint_is_named_and_ignored(copied, trained, corpus):
     with pytest.warns(UserWarning, match="checkpoint 6 was not finished"):
         train(tiny(corpus), str(copied))
     assert losses(copied) == losses(trained)
+
+
+def test_the_script_says_so_in_one_line_and_goes_on(corpus, tmp_path):
+    flags = [f"--workdir={tmp_path}", *small_flags(corpus, steps=4, save_every=2)]
+    assert run("train", *flags).returncode == 0
+    flip_a_byte(heart(tmp_path / "checkpoints" / "4" / "params"))
+    done = run("train", *flags)
+    assert done.returncode == 0
+    assert done.stderr.startswith("warning: checkpoint 4 is damaged")
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "resuming from the checkpoint of step 2" in done.stdout
 
 
 def test_reading_a_damaged_checkpoint_names_the_whole_ones(copied):
