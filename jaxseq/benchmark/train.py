@@ -44,7 +44,6 @@ def train(repeats: int = 7) -> Iterator[dict[str, Any]]:
                 "device": device(),
                 "parameters": bench.parameters,
                 "fraction_of_matmul_rate": round(flops / times["step"] / rate, 3),
-                "step_over_matmul_time": round(times["step"] / times["matmul"], 2),
                 "matmul_gflops": round(rate / 1e9, 1),
                 "host_ms_per_step": round(1e3 * _dispatch(bench), 3),
                 "first_step_seconds": round(bench.first_step, 1),
