@@ -87,15 +87,17 @@ class Checkpoints:
         self._manager.save(step, args=items, metrics=None if score is None else {"score": score}, force=True)
 
     def restore(self, params: Any, opt_state: Any, iterator: Any) -> Restored | None:
-        """The latest whole checkpoint, or None if there is none; the iterator is moved to its place.
+        """The latest whole checkpoint, with the iterator moved to its place; None if there is none.
 
         `params` and `opt_state` are trees of ShapeDtypeStruct with the shardings wanted now.
         """
+        untouched = iterator.get_state()
         for step in reversed(self.steps()):
             try:
                 return self._read(step, params, opt_state, iterator)
             except Exception as error:  # whatever orbax, tensorstore, zstd or json raise on damaged files
                 self._set_aside(step, error)
+        iterator.set_state(untouched)
         return None
 
     def finish(self) -> None:

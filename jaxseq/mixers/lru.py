@@ -21,7 +21,9 @@ from jaxseq.sharding import param
 
 class LRU(Mixer):
     """The LRU with `states` complex channels (default: width). |λ|² is uniform in [min_radius², max_radius²] at first,
-    the phase uniform in [0, max_phase] radians. State: {"h": (B, states) complex64}.
+    the phase uniform in [0, max_phase] radians. Weight decay leaves λ, γ and B alone.
+
+    State: {"h": (B, states) complex64}.
     """
 
     states: int | None = None
@@ -66,7 +68,7 @@ class LRU(Mixer):
 
     def _complex_inputs(self, x: jax.Array, n: int) -> jax.Array:
         init = nn.initializers.normal((2 * self.width) ** -0.5)
-        w = self.param("w_in", param(init, None, "embed", "inner"), (2, self.width, n))
+        w = self.param("w_in", param(init, None, "embed", "inner", decay=False), (2, self.width, n))
         return jax.lax.complex(*(matmul(x, v, jnp.promote_types(x.dtype, jnp.float32)) for v in w))
 
     def _real_outputs(self, h: jax.Array) -> jax.Array:

@@ -57,6 +57,15 @@ def test_a_missing_item_is_damage_too(copied, trained, corpus):
     assert losses(copied) == losses(trained)
 
 
+def test_a_run_whose_checkpoints_are_all_damaged_starts_again_from_the_same_data(copied, trained, corpus):
+    for step in (4, 6):
+        flip_a_byte(heart(copied / "checkpoints" / str(step) / "params"))
+    with pytest.warns(UserWarning, match="checkpoint [46] is damaged"):
+        train(tiny(corpus), str(copied))
+    assert losses(copied) == losses(trained)
+    assert len(list((copied / "damaged").iterdir())) == 2
+
+
 def test_an_unfinished_checkpoint_is_named_and_ignored(copied, trained, corpus):
     (copied / "checkpoints" / "6").rename(copied / "checkpoints" / "6.orbax-checkpoint-tmp")
     with pytest.warns(UserWarning, match="checkpoint 6 was not finished"):
