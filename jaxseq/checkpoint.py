@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore as ts  # orbax's own storage
 from jax import lax
 from orbax.checkpoint import checkpoint_managers as managers
 
@@ -111,6 +112,8 @@ class Checkpoints:
         self._manager.close()
 
     def _read(self, step: int, params: Any, opt_state: Any, iterator: Any) -> Restored:
+        for item in ("params", "optimizer"):
+            _try_arrays(self._workdir / "checkpoints" / str(step) / item)
         args = ocp.args.Composite(
             params=ocp.args.StandardRestore(params),
             optimizer=ocp.args.StandardRestore(opt_state),
@@ -209,12 +212,26 @@ def _read_params(folder: Path, step: int, model: LanguageModel) -> Any:
         declare(model),
         is_leaf=is_declared,
     )
+    _try_arrays(folder / str(step) / "params")
     with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
         args = ocp.args.Composite(params=ocp.args.StandardRestore(wanted), meta=ocp.args.JsonRestore())
         got: Any = manager.restore(step, args=args)
     _verify("parameters", fingerprint(got.params), got.meta["params"])
     _verify_meta(got.meta)
     return got.params
+
+
+def _try_arrays(item: Path) -> None:
+    """Reads every array of an item once, one at a time, and raises what is wrong with the first that is damaged.
+
+    Without this, one damaged array ends orbax's own concurrent read while the others go on, and tensorstore's threads
+    print a traceback for each of them.
+    """
+    files = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{item}/"}}
+    for key in ts.KvStore.open(files).result().list().result():
+        name, _, leaf = key.decode().rpartition("/")
+        if leaf == ".zarray":
+            ts.open({"driver": "zarr", "kvstore": {**files, "path": f"{name}/"}}, read=True).result().read().result()
 
 
 def _first_line(error: Exception) -> str:

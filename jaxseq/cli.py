@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging as stdlib_logging
 import sys
 import warnings
 from collections.abc import Callable
@@ -24,8 +23,6 @@ def run(main: Callable[[list[str]], int | None], usage: str = "", failure: int =
 
     def guarded(argv: list[str]) -> Any:
         logging.set_verbosity(logging.ERROR)
-        # Damaged checkpoints leave failed background reads behind; the restore reports them in one line of its own.
-        stdlib_logging.getLogger("asyncio").setLevel(stdlib_logging.CRITICAL)
         warnings.showwarning = _one_line
         if len(argv) - 1 != len(wanted):
             raise app.UsageError(f"expected {len(wanted)} arguments ({usage or 'flags only'}), got {argv[1:]}")

@@ -11,12 +11,6 @@ from jaxseq.checkpoint import read_model
 from jaxseq.train import train
 from tests.e2e.conftest import losses, run, small_flags, tiny
 
-# Reading damaged files leaves failed background reads behind, which Python reports when it collects them.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
-]
-
 
 @pytest.fixture
 def copied(trained, tmp_path):

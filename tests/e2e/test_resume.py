@@ -29,21 +29,21 @@ def wait_for_step(process, workdir, step):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, corpus):
-    """The losses of 60 uninterrupted steps."""
+    """The losses of 150 uninterrupted steps."""
     workdir = tmp_path_factory.mktemp("whole")
-    done = run("train", f"--workdir={workdir}", *small_flags(corpus, steps=60, save_every=7))
+    done = run("train", f"--workdir={workdir}", *small_flags(corpus, steps=150, save_every=7))
     assert done.returncode == 0, done.stderr
     return losses(workdir)
 
 
 @pytest.mark.parametrize("step", [37])
 def test_after_kill_9_the_losses_are_bit_identical(whole, corpus, tmp_path, step):
-    flags = [f"--workdir={tmp_path}", *small_flags(corpus, steps=60, save_every=7)]
+    flags = [f"--workdir={tmp_path}", *small_flags(corpus, steps=150, save_every=7)]
     process = start(*flags)
     wait_for_step(process, tmp_path, step)
     process.kill()
     process.communicate()
-    assert max(losses(tmp_path)) < 60, "the run was over before it was killed"
+    assert max(losses(tmp_path)) < 150, "the run was over before it was killed"
     done = run("train", *flags)
     assert done.returncode == 0, done.stderr
     assert "resuming from the checkpoint of step" in done.stdout
@@ -51,7 +51,7 @@ def test_after_kill_9_the_losses_are_bit_identical(whole, corpus, tmp_path, step
 
 
 def test_sigterm_saves_and_says_how_to_go_on(whole, corpus, tmp_path):
-    flags = [f"--workdir={tmp_path}", *small_flags(corpus, steps=60, save_every=0)]
+    flags = [f"--workdir={tmp_path}", *small_flags(corpus, steps=150, save_every=0)]
     process = start(*flags)
     wait_for_step(process, tmp_path, 9)
     process.send_signal(signal.SIGTERM)
