@@ -61,7 +61,7 @@ def _live(total: int, done: int) -> Any:
         from rich.progress import Progress as Live
     except ModuleNotFoundError:  # the extra `terminal` is not installed: plain lines
         return None
-    fields = TextColumn("{task.fields[text]}  ETA {task.fields[left]}")
+    fields = TextColumn("ETA {task.fields[left]}  {task.fields[text]}")
     live = Live(BarColumn(20), MofNCompleteColumn(), fields)
     live.add_task("train", total=total, completed=done, text="compiling", left="-")
     live.start()
