@@ -56,6 +56,10 @@ class ParaRNN(Mixer):
         for name in ("inner", "conv_width"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if isinstance(self.clip, str) and self.clip != "cell":
+            raise ValueError(f'clip must be a number, None or "cell", got {self.clip!r}')
+        if isinstance(self.clip, float | int) and not self.clip > 0:
+            raise ValueError(f"clip must be positive, got {self.clip}")
         inner = self.inner or self.width
         return CELLS[self.cell](inner, inner, heads=self.heads)
 

@@ -68,12 +68,12 @@ def open_session(config: Experiment, workdir: str, mesh: Mesh) -> Session:
     tokenizer = ByteTokenizer()
     if tokenizer.vocab > config.model.vocab:
         raise ValueError(f"model.vocab must be at least the tokenizer's {tokenizer.vocab}, got {config.model.vocab}")
-    folder = Workdir(workdir)
-    summary = manifest(corpus)
-    allowed = folder.claim(config, summary)
     model = LanguageModel(config.model)
     optimizer = make_optimizer(config, declare(model))
     iterator = _iterator(config, corpus, tokenizer)
+    folder = Workdir(workdir)
+    summary = manifest(corpus)
+    allowed = folder.claim(config, summary)  # after all that may refuse the config: a refused one leaves no trace
     checkpoints = Checkpoints(workdir, config.train.keep_last)
     state, start = _state(model, optimizer, config, mesh, checkpoints, iterator)
     folder.rewind(start)

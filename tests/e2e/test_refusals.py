@@ -90,6 +90,23 @@ def test_rows_that_do_not_divide_over_the_devices_are_refused(corpus, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cell": "nope"}, "cell must be one of para_gru"),
+        ({"clip": "x"}, 'clip must be a number, None or "cell"'),
+        ({"clip": -1.0}, "clip must be positive"),
+        ({"heads": 3}, "heads = 3 must divide"),
+    ],
+)
+def test_a_refused_model_leaves_no_workdir_behind(corpus, tmp_path, options, message):
+    config = tiny(corpus)
+    config = replace(config, model=replace(config.model, options={"para_rnn": options}))
+    with pytest.raises(ValueError, match=message):
+        train(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("script", "flags", "message"),
     [
         ("train", ["--set=model.widht=3"], "did you mean 'model.width'?"),
