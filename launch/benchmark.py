@@ -1,4 +1,4 @@
-"""Measures on this machine, one JSON line per row: python launch/benchmark.py train|decode|depth|matmul"""
+"""Measures on this machine, one JSON line per row: python launch/benchmark.py train|decode|depth|matmul|scan"""
 
 import json
 

@@ -6,12 +6,14 @@ from typing import Any
 from jaxseq.benchmark.decode import decode
 from jaxseq.benchmark.depth import depth
 from jaxseq.benchmark.matmul import matmul
+from jaxseq.benchmark.scan import scan
 from jaxseq.benchmark.train import train
 
 BENCHMARKS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "decode": decode,
     "depth": depth,
     "matmul": matmul,
+    "scan": scan,
     "train": train,
 }
 

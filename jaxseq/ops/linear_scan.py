@@ -121,7 +121,9 @@ def _at(x: jax.Array, t: jax.Array) -> jax.Array:
 
 
 def _sequential(a, b, h0, reset, *, reverse):
-    """One pass in place: on CPU several times faster than a scan over transposed arrays."""
+    """One pass in place: on 2 CPU cores 2 to 5 times as fast as `lax.scan` over transposed arrays, and 3 to 8 times as
+    fast as `lax.associative_scan`, at the shapes of `python launch/benchmark.py scan`.
+    """
     time = b.shape[1]
 
     def body(i, carry):
