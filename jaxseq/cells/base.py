@@ -18,8 +18,8 @@ class Cell:
 
     A cell of your own defines `init`, `inputs` and `step`; the rest has these defaults. `step` sees the state alone,
     so that solvers and kernels can call it: all that depends on x only belongs in `inputs`, one large matmul over all
-    steps. Give `u` as a tuple with one array per gate: stepping over slices of a shared array takes 5 to 7 times as long
-    (`python launch/benchmark.py scan`, 2 CPU cores).
+    steps. Give `u` as a tuple with one array per gate: stepping over slices of a shared array takes 5 to 7 times as
+    long (`python launch/benchmark.py scan`, 2 CPU cores).
 
     Attributes:
       d_input: width of x.
