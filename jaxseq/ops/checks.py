@@ -35,11 +35,33 @@ def check_inexact(**named: jax.Array | None) -> None:
             raise ValueError(f"{name} must be floating point or complex, got dtype {jnp.result_type(array)}")
 
 
+def check_real(**named: jax.Array | None) -> None:
+    """Raises ValueError for an array that is not real floating point."""
+    for name, array in named.items():
+        if array is not None and not jnp.issubdtype(jnp.result_type(array), jnp.floating):
+            raise ValueError(f"{name} must be real floating point, got dtype {jnp.result_type(array)}")
+
+
 def check_bool(**named: jax.Array | None) -> None:
     """Raises ValueError for an array (reset, mask) that is not boolean."""
     for name, array in named.items():
         if array is not None and jnp.result_type(array) != jnp.bool_:
             raise ValueError(f"{name} must be boolean, got dtype {jnp.result_type(array)}")
+
+
+def check_decay(**named: jax.Array | None) -> None:
+    """Raises ValueError for a decay or the logarithm of one in half precision."""
+    for name, array in named.items():
+        if array is not None and jnp.finfo(array.dtype).bits < 32:
+            kind = array.dtype
+            raise ValueError(f"{name} must be float32 or wider (a decay of 0.999 rounds to 1 in {kind}), got {kind}")
+
+
+def check_positive(**named: Any) -> None:
+    """Raises ValueError for a size that is not an int of at least 1."""
+    for name, size in named.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"{name} must be a positive int, got {size!r}")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
