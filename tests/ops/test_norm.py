@@ -1,4 +1,4 @@
-"""rms_norm against its formula in float64."""
+"""rms_norm, l2_norm and unit_norm against their formulas in float64."""
 
 from functools import partial
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxseq.ops import rms_norm
+from jaxseq.ops.norm import l2_norm, unit_norm
 
 
 def random(seed, *shape):
@@ -61,3 +62,26 @@ def test_rows_of_zeros_have_finite_values_and_gradients():
     y, pull = jax.vjp(rms_norm, jnp.zeros((2, 8)), jnp.ones(8))
     assert bool(jnp.all(y == 0))
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in pull(jnp.ones((2, 8))))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_l2_norm_has_eps_in_the_sum_and_unit_norm_has_none(dtype, close):
+    wide = (2.0**-10 * X).astype(np.float64)
+    square = np.sum(wide * wide, axis=-1, keepdims=True)
+    values = l2_norm(jnp.asarray(wide, dtype)), unit_norm(jnp.asarray(wide, dtype))
+    assert {y.dtype for y in values} == {jnp.dtype(dtype)}
+    close(values, (wide / np.sqrt(square + 1e-6), wide / np.sqrt(square)), dtype)
+
+
+def test_the_gradient_of_unit_norm_is_orthogonal_to_x(close):
+    wide = X.astype(np.float64)
+    size = np.linalg.norm(wide, axis=-1, keepdims=True)
+    along = np.sum(G * wide, axis=-1, keepdims=True) * wide / size**2
+    close(jax.vjp(unit_norm, jnp.asarray(X))[1](jnp.asarray(G))[0], (G - along) / size)
+
+
+@pytest.mark.parametrize("norm", [l2_norm, unit_norm])
+def test_a_row_of_zeros_has_no_direction_and_a_finite_gradient(norm):
+    y, pull = jax.vjp(norm, jnp.zeros((2, 8)))
+    assert bool(jnp.all(y == 0))
+    assert bool(jnp.all(jnp.isfinite(pull(jnp.ones((2, 8)))[0])))

@@ -1,0 +1,123 @@
+"""The delta rule S_t = (I - β_t k_t k_tᵀ) Diag(e^{log_a_t}) S_{t-1} + β_t k_t v_tᵀ, and RWKV-7's form of it.
+
+What a step writes at k_t is u_t = β_t (v_t - what the decayed state reads at k_t). So inside a chunk whose state
+before it is S, with c_t = Σ_{i<=t} log_a_i from the chunk's start (Yang et al. 2024, "Parallelizing linear transformers
+with the delta rule", section 3.2; with decays Yang et al. 2024, "Gated delta networks", section 3.3),
+
+    u_t = β_t (v_t - Sᵀ (e^{c_t} k_t) - Σ_{j<t} A_kk[t, j] u_j),    A_xy[t, j] = Σ_κ x_tκ y_jκ e^{c_tκ - c_jκ}
+
+which is a chunk of `dplr.py` with a_t = e^{log_a_t} k_t, b_t = -β_t k_t and writes β_t k_t v_tᵀ, for about half the
+matmuls because all of these are parallel to k_t.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq.ops.checks import check_shapes
+from jaxseq.ops.decay import decayed_scores
+from jaxseq.ops.dplr import dplr_attention
+from jaxseq.ops.matrix_state import attend, check, corrected, from_start, outer, read_state
+from jaxseq.ops.triangular import unit_lower_solve
+
+
+def delta_rule(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    beta: jax.Array,
+    log_a: jax.Array | None = None,
+    state: jax.Array | None = None,
+    *,
+    scale: float = 1.0,
+    reset: jax.Array | None = None,
+    mask: jax.Array | None = None,
+    chunk: int = 64,
+    method: str = "auto",
+) -> tuple[jax.Array, jax.Array]:
+    """y_t = scale S_tᵀ q_t with S_t = (I - β_t k_t k_tᵀ) Diag(e^{log_a_t}) S_{t-1} + β_t k_t v_tᵀ.
+
+    Without log_a DeltaNet (Yang et al. 2024, "Parallelizing linear transformers with the delta rule", equation 2), with
+    one per head Gated DeltaNet (Yang et al. 2024, "Gated delta networks", equation 10), with one per key channel Kimi
+    Delta Attention (Kimi Team 2025, "Kimi Linear", equation 1); states there are transposed in the first two. The state
+    stays bounded for ||k_t|| = 1, β_t in [0, 2] and log_a <= 0: the caller's to see to (`norm.l2_norm`).
+
+    Args:
+      q: queries (B, T, G, K), any float dtype. G divides H: head h reads with q, k of head h // (H / G).
+      k: keys (B, T, G, K).
+      v: values (B, T, H, V).
+      beta: how much of the old value is replaced (B, T, H).
+      log_a: logarithm of the decays, finite, one per head (B, T, H) or one per key channel (B, T, H, K), float32 or
+        wider; no decay if None.
+      state, scale, reset, mask, chunk, method: as in `dplr_attention`.
+
+    Returns:
+      y (B, T, H, V) in v's dtype and the state after the last step (B, H, K, V), as in `dplr_attention`.
+
+    Raises:
+      ValueError: as in `dplr_attention`, or heads of q that do not divide those of v.
+    """
+    sizes = check_shapes(q=(q, "B T G K"), v=(v, "B T H V"))
+    check_shapes(q=(q, "B T G K"), k=(k, "B T G K"))
+    check_shapes(v=(v, "B T H V"), beta=(beta, "B T H"))
+    if sizes["G"] < 1 or sizes["H"] % sizes["G"]:
+        raise ValueError(f"the heads of q must divide those of v, got {sizes['G']} and {sizes['H']}")
+    check(q, k, v, state, log_a, reset, mask, chunk, beta=beta)
+    q, k = (jnp.repeat(x, sizes["H"] // sizes["G"], axis=2) for x in (q * scale, k))
+    tokens = {"q": q, "k": k, "v": v, "beta": beta[..., None]}
+    return attend("delta_rule", _within, _step, tokens, log_a, state, reset, mask, chunk, method)
+
+
+def rwkv7_attention(
+    r: jax.Array,
+    log_w: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    kk: jax.Array,
+    eta: jax.Array,
+    state: jax.Array | None = None,
+    *,
+    scale: float = 1.0,
+    reset: jax.Array | None = None,
+    mask: jax.Array | None = None,
+    chunk: int = 64,
+    method: str = "auto",
+) -> tuple[jax.Array, jax.Array]:
+    """y_t = scale S_tᵀ r_t with S_t = (Diag(w_t) - (kk_t ⊙ η_t) kk_tᵀ) S_{t-1} + k_t v_tᵀ.
+
+    Peng et al. 2025, "RWKV-7", equations 16 and 17, whose states are (value, key): ours transposed; its a is our eta.
+
+    Args:
+      r: receptances (B, T, H, K), any float dtype.
+      log_w: logarithm of the decays (B, T, H, K), finite, float32 or wider.
+      k: replacement keys (B, T, H, K).
+      v: values (B, T, H, V).
+      kk: removal keys of length 1 (B, T, H, K) (`norm.unit_norm`).
+      eta: in-context learning rates in (0, 1) (B, T, H, K).
+      state, scale, reset, mask, chunk, method: as in `dplr_attention`.
+
+    Returns:
+      y (B, T, H, V) in v's dtype and the state after the last step (B, H, K, V), as in `dplr_attention`.
+
+    Raises:
+      ValueError: as in `dplr_attention`.
+    """
+    key = "B T H K"
+    check_shapes(r=(r, key), log_w=(log_w, key), k=(k, key), kk=(kk, key), eta=(eta, key))
+    options = {"scale": scale, "reset": reset, "mask": mask, "chunk": chunk, "method": method}
+    return dplr_attention(r, k, v, -kk, kk * eta, log_w, state, **options)
+
+
+def _within(q, k, v, beta, log_a, segments):
+    """What a chunk does. The solve reads of its scores what is below the diagonal."""
+    document = None if segments is None else segments.document
+    of_q, of_k = (decayed_scores(x, k, log_a, document) for x in (q, k))
+    right = beta * jnp.concatenate([-from_start(k, log_a), v], axis=-1)
+    return corrected(q, k, of_q, unit_lower_solve(-beta * of_k, right), log_a, segments)
+
+
+def _step(S, log_a, k, v, beta):
+    """S_t from S_{t-1}."""
+    S = S if log_a is None else jnp.exp(log_a)[..., None] * S
+    return S + outer(k, beta * (v - read_state(k, S)))
