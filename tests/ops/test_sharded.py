@@ -1,0 +1,138 @@
+"""Every scan over eight devices, time over four of them, against the op on one: values, gradients, collectives."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseq import ops
+from jaxseq.ops import sharded
+from jaxseq.sharding import make_mesh
+
+B, T, G, H, K, V = 2, 12, 2, 4, 3, 2
+KEYS, VALUES = (B, T, G, K), (B, T, H, V)
+FLAGGED = ("reset", "mask")
+
+
+def random(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def decay(seed, *shape):
+    return -np.abs(random(seed, *shape))
+
+
+def unit(seed, *shape):
+    x = random(seed, *shape)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+STATE = random(9, B, H, K, V)
+# name: (function, arguments with the state last, options). None of T, B and H is what a device holds.
+CASES = {
+    "linear_scan": ("linear_scan", [np.tanh(random(0, B, T, 6)), random(1, B, T, 6), random(2, B, 6)], {}),
+    "reverse": ("linear_scan", [np.tanh(random(0, B, T, 6)), random(1, B, T, 6), random(2, B, 6)], {"reverse": True}),
+    "invariant": ("linear_scan", [np.tanh(random(0, 1, 1, 6)), random(1, B, T, 6), random(2, B, 6)], {}),
+    "block_scan": ("block_scan", [random(0, B, T, G, K, K) / 2, random(1, B, T, G, K), random(2, B, G, K)], {}),
+    "log_linear_scan": ("log_linear_scan", [decay(0, B, T, 6), random(1, B, T, 6), random(2, B, 6)], {}),
+    "softmax_scan": (
+        "softmax_scan",
+        [random(0, B, T, H), random(1, *VALUES), (random(2, B, H), 1 + random(3, B, H) ** 2, random(4, B, H, V))],
+        {"decay": np.float32(0.3), "bonus": np.float32(0.5)},
+    ),
+    "linear_attention": (
+        "linear_attention",
+        [random(0, *KEYS), random(1, *KEYS), random(2, *VALUES), decay(3, B, T, H, K), STATE],
+        {"bonus": random(5, H, K), "chunk": 2},
+    ),
+    "normalized_linear_attention": (
+        "normalized_linear_attention",
+        [random(0, *KEYS), random(1, *KEYS), random(2, *VALUES), decay(3, B, T, H), (STATE, random(8, B, H, K))],
+        {"chunk": 2},
+    ),
+    "exponential_attention": (
+        "exponential_attention",
+        [
+            *(random(0, *KEYS), random(1, *KEYS), random(2, *VALUES), decay(3, B, T, H), 3 * random(4, B, T, H)),
+            (STATE, random(8, B, H, K), random(7, B, H)),
+        ],
+        {"chunk": 2},
+    ),
+    "delta_rule": (
+        "delta_rule",
+        [
+            *(random(0, *KEYS), unit(1, *KEYS), random(2, *VALUES), 1 + np.tanh(random(3, B, T, H))),
+            *(decay(4, B, T, H), STATE),
+        ],
+        {"chunk": 2},
+    ),
+    "rwkv7_attention": (
+        "rwkv7_attention",
+        [
+            *(random(0, B, T, H, K), decay(1, B, T, H, K), random(2, B, T, H, K), random(3, *VALUES)),
+            *(unit(4, B, T, H, K), np.abs(np.tanh(random(5, B, T, H, K))), STATE),
+        ],
+        {"chunk": 2},
+    ),
+    "causal_conv": ("causal_conv", [random(0, B, T, 6), random(1, 6, 6), random(2, 6), random(3, B, 5, 6)], {}),
+}
+
+
+COLLECTIVES = r"= \S+ (all-gather|all-reduce|reduce-scatter|collective-permute|all-to-all)\("
+
+
+@pytest.fixture(scope="module")
+def flags():
+    """Documents that start at a border, inside a part and nowhere; a part that is padding, and one that ends in it."""
+    reset, mask = np.zeros((B, T), bool), np.ones((B, T), bool)
+    reset[0, [3, 7]] = True
+    mask[1, 3:6] = mask[0, 8] = mask[1, 10:] = False
+    return {"reset": reset, "mask": mask}
+
+
+def gradients(function, flags, options, args):
+    """Results and cotangents of all arguments, for a loss on outputs and final state; zero at padding."""
+    results, pull = jax.vjp(lambda *args: function(*args, **flags, **options), *args)
+    valid = flags["mask"].reshape(B, T, 1, 1)
+
+    def kept(x):
+        return x * valid.reshape(valid.shape[: x.ndim]) if x.shape[:2] == (B, T) else x
+
+    cotangents = jax.tree.map(lambda x: kept(jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)), results)
+    return jax.tree.map(kept, results), pull(cotangents)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients_are_those_of_one_device_with_three_collectives(name, flags, close):
+    function, args, options = CASES[name]
+    with jax.set_mesh(make_mesh((1, 1, 2, 4))):
+        split = jax.jit(partial(gradients, getattr(sharded, function), flags, options)).lower(args).compile()
+    close(split(args), jax.jit(partial(gradients, getattr(ops, function), flags, options))(args))
+    # One exchange each way; a sum for arguments that all devices share.
+    found = re.findall(COLLECTIVES, split.as_text())
+    assert found.count("all-gather") == 2
+    assert len(found) <= 3
+
+
+def test_without_a_mesh_it_is_the_op(close):
+    function, args, _ = CASES["linear_scan"]
+    close(getattr(sharded, function)(*args), getattr(ops, function)(*args))
+
+
+def test_a_nan_stays_in_its_row_and_its_document(flags):
+    _, (a, b, h0), _ = CASES["linear_scan"]
+    with jax.set_mesh(make_mesh((1, 1, 2, 4))):
+        run = jax.jit(partial(sharded.linear_scan, reset=flags["reset"]))
+        whole, poisoned = run(a, b, h0), run(a, jnp.asarray(b).at[0, 1].set(jnp.nan), h0)
+    clean = np.ones((B, T), bool)
+    clean[0, 1:3] = False
+    assert np.array_equal(np.isfinite(poisoned).all(-1), clean)
+    assert np.array_equal(poisoned[clean], whole[clean])
+
+
+def test_devices_that_do_not_divide_time_are_named():
+    with jax.set_mesh(make_mesh((1, 1, 1, 8))), pytest.raises(ValueError, match=r"T must divide by 8, .* seq, got 12"):
+        sharded.linear_scan(*CASES["linear_scan"][1])
