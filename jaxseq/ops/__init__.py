@@ -2,6 +2,7 @@
 
 from jaxseq.ops.block_scan import block_scan
 from jaxseq.ops.cell_scan import cell_scan
+from jaxseq.ops.choice import explain
 from jaxseq.ops.conv import causal_conv
 from jaxseq.ops.delta_rule import delta_rule, rwkv7_attention
 from jaxseq.ops.dplr import dplr_attention
@@ -20,6 +21,7 @@ __all__ = [
     "cell_scan",
     "delta_rule",
     "dplr_attention",
+    "explain",
     "exponential_attention",
     "l2_norm",
     "linear_attention",

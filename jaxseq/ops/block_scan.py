@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from functools import reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxseq.ops.affine import Algebra, Algorithm, affine_scan, algorithms
+from jaxseq.ops.affine import affine_scan
+from jaxseq.ops.affine_kernels import fused
+from jaxseq.ops.affine_methods import Algorithm, algorithms
+from jaxseq.ops.algebra import Algebra
 from jaxseq.ops.checks import accumulation_dtype, check_bool, check_decay, check_inexact, check_positive, check_shapes
 
 UNROLLED = 8  # up to this K sums over K are written out: XLA:CPU is slow at tiny matrices, up to 1.7 times at K = 2
@@ -39,7 +43,8 @@ def block_scan(
       reset: (B, T) bool, True where the state before the step is zero (with `reverse`: the state after it).
       mask: (B, T) bool, False at padding: the step leaves the state as it is (but for a reset there, which applies).
       reverse: run from the last step to the first; h0 is then the state after the last step.
-      method: "sequential" (K² work per step and block), "associative" and "chunked" (K³), or "auto".
+      method: "sequential" (K² work per step and block), "associative" and "chunked" (K³), "kernel" (one fused pass on
+        TPU or GPU; float32, K up to 4), or "auto", see `explain`.
       chunk: steps of a chunk, for "chunked".
 
     Returns:
@@ -53,14 +58,22 @@ def block_scan(
     _check(A, b, h0, reset, mask, chunk)
     dtype = accumulation_dtype(A, b, h0)
     start = jnp.zeros(b.shape[:1] + b.shape[2:], dtype) if h0 is None else h0.astype(dtype)
-    args = ("block_scan", method, implementations(chunk), BLOCK, A.astype(dtype), b.astype(dtype), start)
+    args = (
+        "block_scan",
+        method,
+        implementations(method, chunk, dtype, b.shape[-1]),
+        BLOCK,
+        A.astype(dtype),
+        b.astype(dtype),
+        start,
+    )
     h = affine_scan(*args, reset=reset, mask=mask, reverse=reverse)
     return h.astype(jnp.result_type(b, jnp.complex64) if jnp.iscomplexobj(h) else b.dtype)
 
 
-def implementations(chunk: int) -> dict[str, Algorithm]:
-    """Every implementation of block_scan, by the name of its method (kernels: see `choice.dispatch`)."""
-    return algorithms(chunk)
+def implementations(method: str, chunk: int, dtype: Any, size: int) -> dict[str, Algorithm]:
+    """Every implementation for blocks of that size and dtype, by the name of its method."""
+    return {**algorithms(chunk), **fused("block_scan", method, dtype, size)}
 
 
 def _check(A, b, h0, reset, mask, chunk):

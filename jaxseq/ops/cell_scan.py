@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxseq.ops.algebra import over_time, previous
 from jaxseq.ops.block_scan import block_scan
-from jaxseq.ops.channelwise import RESET, SKIP, Arrays, Program, make_program
+from jaxseq.ops.channelwise import Arrays, Program, make_program
 from jaxseq.ops.checks import accumulation_dtype, check_bool, check_inexact, check_shapes
 from jaxseq.ops.choice import dispatch
-from jaxseq.ops.kernels import cell_gpu, cell_tpu
-from jaxseq.ops.linear_scan import linear_scan, over_time, previous
-from jaxseq.ops.placement import per_device
+from jaxseq.ops.fused import KERNELS, Kernel
+from jaxseq.ops.linear_scan import linear_scan
 
 
 def cell_scan(
@@ -89,9 +89,9 @@ def _check_state(h0: Any, u: jax.Array) -> None:
 def _scan(program, method, tables, u, h0, reset, mask):
     methods = {
         "sequential": partial(_sequential, program),
-        **{name: partial(_kernel_forward, run, program) for name, run in _kernels("forward").items()},
+        **{name: partial(kernel.forward, program) for name, kernel in _kernels(method, h0).items()},
     }
-    return dispatch("cell_scan", method, methods, u[0].shape)(tables, u, h0, reset, mask)
+    return dispatch("cell_scan", method, methods, u[0].shape, differentiated=False)(tables, u, h0, reset, mask)
 
 
 def _scan_forward(program, method, tables, u, h0, reset, mask):
@@ -103,51 +103,22 @@ def _scan_backward(program, method, saved, g):
     *args, h = saved
     methods = {
         "sequential": partial(_adjoint, program),
-        **{name: partial(_kernel_backward, run, program) for name, run in _kernels("backward").items()},
+        **{name: partial(kernel.backward, program) for name, kernel in _kernels(method, h).items()},
     }
-    dtables, du, dh0 = dispatch("cell_scan", method, methods, h[0].shape)(*args, h, g)
+    dtables, du, dh0 = dispatch("cell_scan", method, methods, h[0].shape, differentiated=False)(*args, h, g)
     return dtables, du, dh0, None, None
 
 
 _scan.defvjp(_scan_forward, _scan_backward)
 
 
-def _kernels(direction: str) -> dict[str, Any]:
-    """The kernels by the name of their method."""
-    modules = {"tpu": cell_tpu, "gpu": cell_gpu}
-    ways = {"kernel": False, "interpret": True}
-    runs = {(way, name): getattr(module, direction) for way in ways for name, module in modules.items()}
-    return {f"{way}:{name}": partial(run, interpret=ways[way]) for (way, name), run in runs.items()}
-
-
-def _kernel_forward(run, program, tables, u, h0, reset, mask):
-    args, letters = _operands(tables, u, h0, reset, mask)
-    return per_device(partial(run, program), args, letters, ["B T D"] * len(h0))
-
-
-def _kernel_backward(run, program, tables, u, h0, reset, mask, h, g):
-    args, letters = _operands(tables, u, h0, reset, mask)
-    states = ["B T D"] * len(h)
-    results = ["B D"] * len(tables), ["B T D"] * len(u), ["B D"] * len(h0)
-    sums, du, dh0 = per_device(partial(run, program), (*args, h, g), (*letters, states, states), results)
-    return [jnp.sum(x, axis=0) for x in sums], du, dh0
-
-
-def _operands(tables, u, h0, reset, mask):
-    """What a kernel is given, and the axes of it."""
-    if h0[0].dtype != jnp.float32:
-        raise ValueError(f"the kernels of cell_scan run in float32, got {h0[0].dtype}")
-    flags = _flags(reset, mask)
-    letters = ["D"] * len(tables), ["B T D"] * len(u), ["B D"] * len(h0), None if flags is None else "B T"
-    return (tables, u, h0, flags), letters
-
-
-def _flags(reset: jax.Array | None, mask: jax.Array | None) -> jax.Array | None:
-    """The flags (B, T) int32 of `Program.advance`."""
-    if reset is None and mask is None:
-        return None
-    bits = [x * bit for x, bit in ((reset, RESET), (None if mask is None else ~mask, SKIP)) if x is not None]
-    return sum(bits[1:], bits[0])
+def _kernels(method: str, h: Arrays) -> dict[str, Kernel]:
+    """The kernels, if they take these states. Raises ValueError if `method` names one and they do not."""
+    if all(x.dtype == jnp.float32 for x in h):
+        return KERNELS
+    if method == "kernel" or method in KERNELS:
+        raise ValueError(f"method {method!r} of cell_scan needs float32, got {h[0].dtype}")
+    return {}
 
 
 def _sequential(program: Program, tables, u, h0, reset, mask):

@@ -92,6 +92,7 @@ def make_program(step: Callable[..., Any], params: Any, h: Any, u: Any, dtype: A
     body = _close(jaxpr, [*tables, *inputs], jaxpr.outvars, late)
     _check_elementwise(body.jaxpr)
     pull, sizes = _pull(body, width, dtype), (len(tables), len(jax.tree.leaves(h)), len(jax.tree.leaves(u)))
+    _check_elementwise(pull.jaxpr)
     reads = _reads(pull.jaxpr)[sizes[0] + sizes[1] :][: sizes[2]]
     return Program(body, pull, sizes, tuple(reads)), [jnp.broadcast_to(x, (width,)).astype(dtype) for x in values]
 
@@ -161,12 +162,18 @@ def _is_fill(equation: Any) -> bool:
     return equation.primitive.name == "broadcast_in_dim" and equation.invars[0].aval.shape == ()
 
 
+def _is_nothing(equation: Any) -> bool:
+    """Whether it gives back what it is given."""
+    reshaping = equation.primitive.name in ("broadcast_in_dim", "reshape")
+    return reshaping and equation.invars[0].aval.shape == equation.outvars[0].aval.shape
+
+
 def _check_elementwise(jaxpr: Any) -> None:
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         if name in CALLS:
             _check_elementwise(_inner(equation).jaxpr)
-        elif name not in ELEMENTWISE and not _is_fill(equation):
+        elif name not in ELEMENTWISE and not _is_fill(equation) and not _is_nothing(equation):
             raise ValueError(f"step must act on every channel alone, with elementwise operations, got {name}")
 
 
@@ -179,6 +186,8 @@ def _evaluate(closed: ClosedJaxpr, args: Sequence[Any], shape: tuple[int, ...]) 
         given = [read(x) for x in equation.invars]
         if equation.primitive.name in CALLS:
             out = _evaluate(_inner(equation), given, shape)
+        elif _is_nothing(equation):
+            out = given
         elif _is_fill(equation):
             out = [lax.broadcast(given[0], shape)]
         else:

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxseq.ops.algebra import over_time, previous
 from jaxseq.ops.checks import accumulation_dtype, check_decay, check_real, check_shapes
 from jaxseq.ops.linear_attention import check, linear_attention
-from jaxseq.ops.linear_scan import over_time, previous
 
 NEUTRAL = -1e30  # m of an empty memory: finite, because -inf has no difference to itself
 

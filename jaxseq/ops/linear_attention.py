@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxseq.ops.algebra import over_time, previous
 from jaxseq.ops.checks import (
     accumulation_dtype,
     check_bool,
@@ -29,7 +30,7 @@ from jaxseq.ops.checks import (
 from jaxseq.ops.choice import dispatch
 from jaxseq.ops.chunks import documents, grouped, heads, join, split
 from jaxseq.ops.decay import decay_from_start, decay_to_end, decayed_scores, pairs
-from jaxseq.ops.linear_scan import linear_scan, over_time, previous
+from jaxseq.ops.linear_scan import linear_scan
 
 
 def linear_attention(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from jaxseq.ops.affine import DIAGONAL, Algorithm, affine_scan, algorithms, over_time, previous
+from jaxseq.ops.affine import affine_scan
+from jaxseq.ops.affine_kernels import fused
+from jaxseq.ops.affine_methods import Algorithm, algorithms
+from jaxseq.ops.algebra import DIAGONAL
 from jaxseq.ops.checks import accumulation_dtype, check_bool, check_decay, check_inexact, check_positive, check_shapes
-
-__all__ = ["linear_scan", "over_time", "previous"]
 
 
 def linear_scan(
@@ -35,7 +38,8 @@ def linear_scan(
       mask: (B, T) bool, False at padding: the step leaves the state as it is (but for a reset there, which applies).
       reverse: run from the last step to the first; h0 is then the state after the last step.
       method: "sequential" (one in-place pass), "associative" (log-depth, `lax.associative_scan`), "chunked" (all
-        chunks side by side, twice), or "auto", the fastest one measured on the platform.
+        chunks side by side, twice), "kernel" (one fused pass on TPU or GPU; float32 or complex64), or "auto", see
+        `explain`.
       chunk: steps of a chunk, for "chunked".
 
     Returns:
@@ -48,14 +52,22 @@ def linear_scan(
     _check(a, b, h0, reset, mask, chunk)
     dtype = accumulation_dtype(a, b, h0)
     start = jnp.zeros(b.shape[:1] + b.shape[2:], dtype) if h0 is None else h0.astype(dtype)
-    args = ("linear_scan", method, implementations(chunk), DIAGONAL, a.astype(dtype), b.astype(dtype), start)
+    args = (
+        "linear_scan",
+        method,
+        implementations(method, chunk, dtype),
+        DIAGONAL,
+        a.astype(dtype),
+        b.astype(dtype),
+        start,
+    )
     h = affine_scan(*args, reset=reset, mask=mask, reverse=reverse)
     return h.astype(jnp.result_type(b, jnp.complex64) if jnp.iscomplexobj(h) else b.dtype)
 
 
-def implementations(chunk: int) -> dict[str, Algorithm]:
-    """Every implementation of linear_scan, by the name of its method (kernels: see `choice.dispatch`)."""
-    return algorithms(chunk)
+def implementations(method: str, chunk: int, dtype: Any) -> dict[str, Algorithm]:
+    """Every implementation for states of that dtype, by the name of its method."""
+    return {**algorithms(chunk), **fused("linear_scan", method, dtype)}
 
 
 def _check(a, b, h0, reset, mask, chunk):

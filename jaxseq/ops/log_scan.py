@@ -7,7 +7,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxseq.ops.affine import FLOOR, LOGARITHMS, associative, masked_input, previous, sequential
+from jaxseq.ops.affine import masked_input
+from jaxseq.ops.affine_methods import associative, sequential
+from jaxseq.ops.algebra import FLOOR, LOGARITHMS, previous
 from jaxseq.ops.checks import accumulation_dtype, check_bool, check_decay, check_real, check_shapes
 from jaxseq.ops.choice import dispatch
 from jaxseq.ops.linear_scan import linear_scan
@@ -91,7 +93,7 @@ def _check(log_a, log_b, log_h0, reset, mask):
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _states(method, log_a, log_b, log_h0, reset, mask):
     methods = {f.__name__: partial(f, LOGARITHMS, reverse=False) for f in (sequential, associative)}
-    run = dispatch("log_linear_scan", method, methods, log_b.shape)
+    run = dispatch("log_linear_scan", method, methods, log_b.shape, differentiated=False)
     return run(log_a, masked_input(LOGARITHMS, log_b, mask), log_h0, reset, mask)
 
 
@@ -103,4 +105,7 @@ def _tangent(method, primals, tangents):
     log_h = _states(method, *primals)
     kept = log_a + previous(log_h, log_h0, reset, zero=FLOOR)
     p, q = jax.nn.sigmoid(kept - log_b), jax.nn.sigmoid(log_b - kept)
-    return log_h, linear_scan(p, p * dlog_a + q * dlog_b, dlog_h0, reset=reset, mask=mask, method=method)
+    scan = partial(linear_scan, p, reset=reset, mask=mask, method=method)
+    # As a derivative, not as a value: what is linear here must have a transpose, and a scan has it as its derivative's.
+    zeros, moved = (jnp.zeros_like(log_h), jnp.zeros_like(log_h0)), (p * dlog_a + q * dlog_b, dlog_h0)
+    return log_h, jax.jvp(scan, zeros, moved)[1]

@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxseq.ops.affine import Algebra, affine_scan, algorithms
+from jaxseq.ops.affine import affine_scan
+from jaxseq.ops.affine_methods import algorithms
+from jaxseq.ops.algebra import Algebra, over_time, previous
 from jaxseq.ops.checks import (
     accumulation_dtype,
     check_bool,
@@ -26,7 +28,6 @@ from jaxseq.ops.checks import (
 )
 from jaxseq.ops.choice import dispatch
 from jaxseq.ops.decay import decay_from_start, decay_to_end
-from jaxseq.ops.linear_scan import over_time, previous
 
 product = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 

@@ -16,21 +16,22 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq import ops
-from jaxseq.ops import affine
+from jaxseq.ops.affine import masked_input
+from jaxseq.ops.affine_methods import summary as stretch_summary
+from jaxseq.ops.algebra import DIAGONAL, FLOOR, LOGARITHMS, over_time
 from jaxseq.ops.block_scan import BLOCK
 from jaxseq.ops.checks import accumulation_dtype
-from jaxseq.ops.linear_scan import over_time
 from jaxseq.ops.matrix_state import affine_map
 from jaxseq.ops.placement import mesh_in_force, parts, per_device
 from jaxseq.ops.relay import relay
 
-NEUTRAL = affine.FLOOR  # the largest exponent of nothing
+NEUTRAL = FLOOR  # the largest exponent of nothing
 
 
 def linear_scan(a, b, h0=None, *, reset=None, mask=None, reverse=False, axis="seq", **options):
     """`ops.linear_scan`."""
     letters = "B T D" + " _" * (b.ndim - 3)
-    return _affine(ops.linear_scan, affine.DIAGONAL, a, letters, b, letters, h0, reset, mask, reverse, axis, options)
+    return _affine(ops.linear_scan, DIAGONAL, a, letters, b, letters, h0, reset, mask, reverse, axis, options)
 
 
 def block_scan(A, b, h0=None, *, reset=None, mask=None, reverse=False, axis="seq", **options):
@@ -43,7 +44,7 @@ def log_linear_scan(log_a, log_b, log_h0=None, *, reset=None, mask=None, axis="s
     """`ops.log_linear_scan`."""
     letters = "B T D" + " _" * (log_b.ndim - 3)
     scan = lambda a, b, h0, *, reverse, **flags: ops.log_linear_scan(a, b, h0, **flags)  # noqa: E731
-    args = (scan, affine.LOGARITHMS, log_a, letters, log_b, letters, log_h0, reset, mask, False, axis, options)
+    args = (scan, LOGARITHMS, log_a, letters, log_b, letters, log_h0, reset, mask, False, axis, options)
     return _affine(*args)
 
 
@@ -57,8 +58,8 @@ def _affine(scan, algebra, a, a_letters, b, b_letters, h0, reset, mask, reverse,
 
     def summary(x, h):
         a, b, mask = x["a"].astype(dtype), x["b"].astype(dtype), x.get("mask")
-        b = affine.masked_input(algebra, b, mask)
-        total, last = affine.summary(algebra, a, b, x.get("reset"), mask, reverse=reverse)
+        b = masked_input(algebra, b, mask)
+        total, last = stretch_summary(algebra, a, b, x.get("reset"), mask, reverse=reverse)
         return total, last, _cut(x, h)
 
     def combine(part, h):

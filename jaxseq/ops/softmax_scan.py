@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxseq.ops.affine import FLOOR, MAXIMA, algorithms, over_time, previous
+from jaxseq.ops.affine_methods import algorithms
+from jaxseq.ops.algebra import FLOOR, MAXIMA, over_time, previous
 from jaxseq.ops.checks import accumulation_dtype, check_bool, check_real, check_shapes
 from jaxseq.ops.choice import dispatch
 from jaxseq.ops.linear_scan import linear_scan

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxseq.ops.linear_scan import previous
+from jaxseq.ops.algebra import previous
 from jaxseq.solvers.system import System, linearise, step
 
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxseq.ops.linear_scan import over_time
+from jaxseq.ops.algebra import over_time
 from jaxseq.solvers.solution import Solution, largest
 from jaxseq.solvers.system import System, linearise, step
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from jaxseq.ops.linear_scan import linear_scan, over_time
+from jaxseq.ops.algebra import over_time
+from jaxseq.ops.linear_scan import linear_scan
 
 
 @dataclass(frozen=True)

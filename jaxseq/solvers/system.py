@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq.ops.linear_scan import over_time, previous
+from jaxseq.ops.algebra import over_time, previous
 
 
 class System(NamedTuple):

@@ -51,6 +51,7 @@ def expected(name, kind="float32"):
         *((method, "reverse") for method in METHODS[:2]),
         *((method, "constant") for method in METHODS[:2]),
         *((method, "pairs") for method in METHODS[1:]),
+        *(("interpret:tpu", "pairs"), ("interpret:gpu", "constant")),
     ],
 )
 def test_values_and_gradients_are_the_reference_s(method, name, close):
@@ -118,7 +119,7 @@ WRONG = {
     "b must have shape (B T G K), got (2, 10, 3)": {"b": ONES[..., 0]},
     "b must have at least one time step, got shape (2, 0, 3, 2)": {"b": ONES[:, :0], "A": EYES[:, :0]},
     "h0 must have shape (B G K) with G = 3, got (2, 2, 2)": {"h0": ONES[:, 0, :2]},
-    "method must be one of auto, sequential, associative, chunked, got 'fast'": {"method": "fast"},
+    "method must be one of auto, sequential, associative, chunked, kernel:tpu, kernel:gpu, ": {"method": "fast"},
     "chunk must be a positive int, got 2.0": {"chunk": 2.0},
 }
 
@@ -127,3 +128,10 @@ WRONG = {
 def test_wrong_input_is_named(message):
     with pytest.raises(ValueError, match=re.escape(message)):
         block_scan(**{"A": EYES, "b": ONES, **WRONG[message]})
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(5, "float32"), (2, "complex64")])
+def test_a_kernel_that_does_not_fit_is_refused(size, dtype):
+    A, b = np.ones((1, 2, 1, size, size), dtype), np.ones((1, 2, 1, size), dtype)
+    with pytest.raises(ValueError, match=f"needs float32 and blocks of at most 4, got {dtype}, K = {size}"):
+        block_scan(A, b, method="interpret:gpu")

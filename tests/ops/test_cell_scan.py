@@ -10,7 +10,7 @@ import pytest
 
 from jaxseq.ops import cell_scan, linear_scan, reference
 from jaxseq.ops.channelwise import make_program
-from jaxseq.ops.kernels import cell_gpu, cell_tpu, layout_tpu
+from jaxseq.ops.kernels import cell_tpu, layout_tpu
 
 METHODS = ("sequential", "interpret:tpu", "interpret:gpu")
 B, T, D = 2, 11, 130  # no multiple of a tile
@@ -38,12 +38,6 @@ def linear(params, h, u):
 
 
 CELLS = {"gru": gru, "lstm": lstm, "linear": linear}
-
-
-@pytest.fixture(autouse=True)
-def few_steps_ahead(monkeypatch):
-    """Two steps of the GPU kernel unrolled, not eight: interpreted, it is compiled by the step."""
-    monkeypatch.setattr(cell_gpu, "AHEAD", 2)
 
 
 def random(seed, *shape):
@@ -205,7 +199,10 @@ def test_wrong_input_is_named(message):
 
 
 def test_kernels_refuse_float64():
-    with jax.enable_x64(True), pytest.raises(ValueError, match="the kernels of cell_scan run in float32, got float64"):
+    with (
+        jax.enable_x64(True),
+        pytest.raises(ValueError, match="method 'interpret:gpu' of cell_scan needs float32, got float64"),
+    ):
         cell_scan(linear, 1.0, np.ones((1, 2, 3)), method="interpret:gpu")
 
 

@@ -28,6 +28,8 @@ MATRIX = [
     *(("sequential", kind, "reverse") for kind in ("float64", "bfloat16")),
     *((method, "complex64", "reverse") for method in METHODS[:2]),
     ("auto", "float32", "reverse"),
+    *((f"interpret:{name}", "float32", case) for name in ("tpu", "gpu") for case in ("reverse", "constant")),
+    *((f"interpret:{name}", "complex64", "reverse") for name in ("tpu", "gpu")),
 ]
 
 
@@ -220,7 +222,7 @@ WRONG = {
     "b must have at least one time step, got shape (2, 0, 3)": {"b": ONES[:, :0], "a": ONES[:, :0]},
     "h0 must have shape (2, 3) (b without time), got (2, 4)": {"h0": np.ones((2, 4), np.float32)},
     "mask must be boolean, got dtype float32": {"mask": ONES[..., 0]},
-    "method must be one of auto, sequential, associative, chunked, got 'fast'": {"method": "fast"},
+    "method must be one of auto, sequential, associative, chunked, kernel:tpu, kernel:gpu, ": {"method": "fast"},
     "chunk must be a positive int, got 0": {"chunk": 0},
 }
 

@@ -101,7 +101,7 @@ WRONG = {
     "reset must have shape (B T) with T = 12, got (2, 11)": {"reset": X[:, 1:, 0] > 0},
     "h0 must have shape (B ...) with B = 2, got (1, 3)": {"h0": X[:1, 0]},
     "chunk must be a positive int, got -1": {"chunk": -1},
-    "method must be one of auto, sequential, associative, chunked, got 'fast'": {"method": "fast"},
+    "method must be one of auto, sequential, associative, chunked, kernel:tpu, ": {"method": "fast"},
 }
 
 

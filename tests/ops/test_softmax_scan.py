@@ -162,7 +162,7 @@ WRONG = {
     "decay must broadcast to (H,) = (3,), got shape (2,)": {"decay": S[0, 0, 1:]},
     "bonus must broadcast to (H,) = (3,), got shape (12, 3)": {"bonus": S[0]},
     "mask must have shape (B T) with T = 12, got (2, 11)": {"mask": S[:, 1:, 0] > 0},
-    "method must be one of auto, sequential, associative, chunked, got 'fast'": {"method": "fast"},
+    "method must be one of auto, sequential, associative, chunked, kernel:tpu, ": {"method": "fast"},
 }
 
 
