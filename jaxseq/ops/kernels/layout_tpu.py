@@ -19,7 +19,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxseq.ops.channelwise import OUTSIDE, SKIP, Arrays
 
 STEPS, LANES = 8, 128  # of one tile in HBM
-VMEM = 8 * 2**20  # bytes for the blocks of two grid steps, of the 16 MiB a kernel gets unasked
+VMEM = 12 * 2**20  # bytes for the blocks of two grid steps, of the 16 MiB a kernel gets unasked
 
 
 Order = Callable[[Any], Any]
@@ -155,12 +155,12 @@ class Layout:
 
 
 def make_layout(batch: int, time: int, width: int, arrays: int) -> Layout:
-    """Two registers of state where there are enough channels or rows (each hides the other's latency), and as many
-    steps as fit with blocks of `arrays` arrays in flight.
+    """Four registers of state where there are the channels or rows for them, because each hides the others' latency,
+    and as many steps as fit with blocks of `arrays` arrays in flight.
     """
     lanes = pl.cdiv(width, LANES)
-    groups = 16 if lanes % 16 == 0 else min(8, lanes)
-    rows = 2 if groups <= 8 and batch % 2 == 0 else 1
+    groups = next((n for n in (32, 16) if lanes % n == 0), min(8, lanes))
+    rows = next(n for n in (4, 2, 1) if batch % n == 0 and n * pl.cdiv(groups, 8) <= 4)
     most = VMEM // (arrays * 2 * rows * groups * STEPS * LANES * 4)
     return Layout(batch, time, width, rows, groups, _cut_time(pl.cdiv(time, STEPS), max(1, most)))
 
