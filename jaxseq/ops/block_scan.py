@@ -15,7 +15,7 @@ from jaxseq.ops.affine_methods import Algorithm, algorithms
 from jaxseq.ops.algebra import Algebra
 from jaxseq.ops.checks import accumulation_dtype, check_bool, check_decay, check_inexact, check_positive, check_shapes
 
-UNROLLED = 8  # up to this K sums over K are written out: XLA:CPU is slow at tiny matrices, up to 1.7 times at K = 2
+UNROLLED = 8  # up to this K sums over K are written out: XLA:CPU is slow at tiny matrices
 
 
 def block_scan(
@@ -95,7 +95,7 @@ def _apply(A, h):
 
 
 def _product(A, h):
-    # Its transpose, λ hᵀ, is elementwise: as a matrix product it takes 6 times as long on CPU at K = 16.
+    # Its transpose, λ hᵀ, is elementwise: as a matrix product it is several times as slow on CPU.
     return _apply(A, h) if h.shape[-1] <= UNROLLED else jnp.sum(A * h[..., None, :], axis=-1)
 
 

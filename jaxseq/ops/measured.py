@@ -1,4 +1,4 @@
-"""What `python launch/benchmark.py ops --table` printed: the measurements behind `method="auto"`. Data only."""
+"""The measurements behind `method="auto"`, as `python launch/benchmark.py ops` prints them. Data only."""
 
 from __future__ import annotations
 
