@@ -1,16 +1,23 @@
-"""Measures on this machine, one JSON line per row: python launch/benchmark.py train|decode|depth|matmul|scan"""
+"""Measures on this machine, one JSON line per row: python launch/benchmark.py train|decode|depth|matmul|scan|ops
+
+Without an accelerator, by compiling for one: python launch/benchmark.py static --topology=v5e:2x2
+"""
 
 import json
 
+from absl import flags
+
 from jaxseq import cli
-from jaxseq.benchmark import BENCHMARKS
+from jaxseq.benchmark.options import run
+
+TOPOLOGY = flags.DEFINE_string("topology", None, "static: what to compile for: v5e:2x2, v5p:2x2x1, v6e:2x2, h100, ...")
+OP = flags.DEFINE_string("op", None, "ops: the one to measure, linear_scan, delta_rule, ...; by default all.")
+PLOT = flags.DEFINE_string("plot", None, "ops: the PNG file to draw to.")
 
 
 def main(argv: list[str]) -> None:
     """See the module."""
-    if argv[0] not in BENCHMARKS:
-        raise ValueError(f"benchmark must be one of {', '.join(BENCHMARKS)}, got {argv[0]!r}")
-    for row in BENCHMARKS[argv[0]]():
+    for row in run(argv[0], topology=TOPOLOGY.value, op=OP.value, plot=PLOT.value):
         print(json.dumps(row), flush=True)
 
 

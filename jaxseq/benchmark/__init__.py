@@ -6,14 +6,18 @@ from typing import Any
 from jaxseq.benchmark.decode import decode
 from jaxseq.benchmark.depth import depth
 from jaxseq.benchmark.matmul import matmul
+from jaxseq.benchmark.ops import ops
 from jaxseq.benchmark.scan import scan
+from jaxseq.benchmark.static import static
 from jaxseq.benchmark.train import train
 
-BENCHMARKS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+BENCHMARKS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "decode": decode,
     "depth": depth,
     "matmul": matmul,
+    "ops": ops,
     "scan": scan,
+    "static": static,
     "train": train,
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from math import inf, log, prod
 from typing import Any
@@ -18,6 +18,7 @@ Function = Callable[..., Any]
 PLATFORMS = {"cpu": "cpu", "tpu": "tpu", "gpu": "cuda"}  # our name -> the name of the compiler's backend
 KERNELS = ("kernel:tpu", "kernel:gpu")
 SCAN = ("sequential", "associative", "chunked")
+NOISE = 1.1  # ratios of times that repeat no better than this
 METHODS = {  # what "auto" may take, of every op that has methods of its own
     "linear_scan": (*SCAN, *KERNELS),
     "block_scan": (*SCAN, *KERNELS),
@@ -63,16 +64,20 @@ def dispatch(
     return methods[method]
 
 
-def choose(op: str, shape: Sequence[int], platform: str, methods: Iterable[str]) -> str:
+def choose(op: str, shape: Sequence[int], platform: str, methods: Container[str]) -> str:
     """The fastest of `methods` in the measurements of `op` on `platform` nearest to `shape`.
 
-    Where several were made at one shape (of decays of several kinds) it is the one whose largest ratio is smallest.
+    Where several were made at one shape (of decays of several kinds) it is the one whose largest ratio is smallest. A
+    difference below NOISE does not count against the method that other platforms take: where all take one, a program
+    has no branches.
     Where none was made it is the kernel, which moves the fewest bytes, or what `measured.UNTIMED` says.
     """
-    usable = _usable(op, platform, methods)
+    usable = [name for name in METHODS[op] if name in methods]
     rows = _nearest(op, shape, platform, usable)
     if rows:
-        return min(usable, key=lambda name: max(row.ratios.get(name, inf) for row in rows))
+        worst = {name: max(row.ratios.get(name, inf) for row in rows) for name in usable}
+        best = min(worst, key=lambda name: worst[name])
+        return UNTIMED[op] if worst.get(UNTIMED[op], inf) <= NOISE * worst[best] else best
     return next(name for name in (f"kernel:{platform}", UNTIMED[op], *usable) if name in usable)
 
 
@@ -97,17 +102,11 @@ def explain(op: str, shape: Sequence[int], platform: str | None = None) -> str:
     if len(shape) < 2:
         raise ValueError(f"shape must have the axes B and T at least, got {tuple(shape)}")
     runs = MADE_OF.get(op, op)
-    rows = _nearest(runs, shape, platform, _usable(runs, platform, METHODS[runs]))
+    rows = _nearest(runs, shape, platform, METHODS[runs])
     chosen = choose(runs, shape, platform, METHODS[runs])
     made_of = f" (made of {runs})" if op in MADE_OF else ""
     why = [_evidence(row) for row in rows] or ["compiled, not timed: no measurement on this platform"]
     return "\n  ".join([f"{op}{made_of} at {tuple(shape)} on {platform}: {chosen}", *why])
-
-
-def _usable(op: str, platform: str, methods: Iterable[str]) -> list[str]:
-    """Those of `methods` that run on the platform and that `METHODS` lists, in its order."""
-    there = set(methods) - {kernel for kernel in KERNELS if kernel != f"kernel:{platform}"}
-    return [name for name in METHODS[op] if name in there]
 
 
 def _nearest(op: str, shape: Sequence[int], platform: str, methods: Sequence[str]) -> list[Row]:

@@ -6,6 +6,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from jaxseq.ops.affine import masked_input
 from jaxseq.ops.affine_methods import associative, sequential
@@ -97,15 +98,18 @@ def _states(method, log_a, log_b, log_h0, reset, mask):
     return run(log_a, masked_input(LOGARITHMS, log_b, mask), log_h0, reset, mask)
 
 
-@_states.defjvp
+@partial(_states.defjvp, symbolic_zeros=True)
 def _tangent(method, primals, tangents):
     """A tangent is averaged: d log h_t = p_t (d log a_t + d log h_{t-1}) + (1 - p_t) d log b_t."""
     log_a, log_b, log_h0, reset, mask = primals
-    dlog_a, dlog_b, dlog_h0, _, _ = tangents
+    dlog_a, dlog_b, dlog_h0 = (None if isinstance(x, SymbolicZero) else x for x in tangents[:3])
     log_h = _states(method, *primals)
     kept = log_a + previous(log_h, log_h0, reset, zero=FLOOR)
     p, q = jax.nn.sigmoid(kept - log_b), jax.nn.sigmoid(log_b - kept)
-    scan = partial(linear_scan, p, reset=reset, mask=mask, method=method)
+    driven = [x * dx for x, dx in ((p, dlog_a), (q, dlog_b)) if dx is not None]
+    moved = {"b": sum(driven, start=jnp.zeros_like(log_h))} if driven else {}
+    moved |= {} if dlog_h0 is None else {"h0": dlog_h0}
+    still = {"b": jnp.zeros_like(log_h), "h0": jnp.zeros_like(log_h0)}
     # As a derivative, not as a value: what is linear here must have a transpose, and a scan has it as its derivative's.
-    zeros, moved = (jnp.zeros_like(log_h), jnp.zeros_like(log_h0)), (p * dlog_a + q * dlog_b, dlog_h0)
-    return log_h, jax.jvp(scan, zeros, moved)[1]
+    scan = lambda moving: linear_scan(p, **{**still, **moving}, reset=reset, mask=mask, method=method)  # noqa: E731
+    return log_h, jax.jvp(scan, ({name: still[name] for name in moved},), (moved,))[1]

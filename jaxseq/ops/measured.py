@@ -31,13 +31,30 @@ UNTIMED = {  # without a kernel and without a measurement: matmuls in chunks, or
     "dplr_attention": "chunked",
 }
 
-CPU = ("cpu x 1", "2026-11-21", "python launch/benchmark.py ops --table")
-_CHUNKED = {"chunked": 1.0}
+# Both cores were shared with other programs: methods were timed in turn, so that ratios near 1 say little.
+CPU = ("cpu x 1, 2 cores", "2026-11-21", "python launch/benchmark.py ops")
+FLOAT = "float32"
+MATRIX = (2, 2048, 4, 64, 64)
+
+
+def _scan(sequential: float, associative: float, chunked: float) -> dict[str, float]:
+    return {"sequential": sequential, "associative": associative, "chunked": chunked}
+
+
 ROWS = (
-    Row("linear_scan", "varying", "cpu", (8, 2048, 512), "float32", {"sequential": 1.0}, *CPU),
-    Row("block_scan", "varying", "cpu", (2, 1024, 256, 2), "float32", {"sequential": 1.0}, *CPU),
-    Row("log_linear_scan", "varying", "cpu", (4, 1024, 512), "float32", {"sequential": 1.0}, *CPU),
-    Row("linear_attention", "scalar", "cpu", (2, 2048, 4, 64, 64), "float32", _CHUNKED, *CPU),
-    Row("delta_rule", "scalar", "cpu", (2, 2048, 4, 64, 64), "float32", _CHUNKED, *CPU),
-    Row("dplr_attention", "vector", "cpu", (2, 2048, 4, 64, 64), "float32", _CHUNKED, *CPU),
+    Row("linear_scan", "varying", "cpu", (8, 2048, 512), FLOAT, _scan(1.0, 2.77, 1.92), *CPU),
+    Row("linear_scan", "varying", "cpu", (4, 2048, 1024), FLOAT, _scan(1.0, 3.53, 2.31), *CPU),
+    Row("linear_scan", "varying", "cpu", (1, 16384, 256), FLOAT, _scan(1.0, 4.61, 3.0), *CPU),
+    Row("linear_scan", "constant", "cpu", (8, 2048, 512), FLOAT, _scan(1.0, 1.8, 1.75), *CPU),
+    Row("linear_scan", "varying", "cpu", (8, 2048, 512), "bfloat16", _scan(1.0, 2.06, 1.53), *CPU),
+    Row("linear_scan", "varying", "cpu", (4, 2048, 256), "complex64", _scan(1.0, 6.83, 3.32), *CPU),
+    Row("block_scan", "varying", "cpu", (2, 1024, 256, 2), FLOAT, _scan(1.0, 9.34, 3.69), *CPU),
+    Row("block_scan", "varying", "cpu", (2, 1024, 32, 8), FLOAT, _scan(1.0, 24.02, 12.21), *CPU),
+    Row("log_linear_scan", "varying", "cpu", (4, 1024, 512), FLOAT, {"sequential": 1.0, "associative": 3.63}, *CPU),
+    Row("linear_attention", "none", "cpu", MATRIX, FLOAT, _scan(13.14, 1.0, 1.27), *CPU),
+    Row("linear_attention", "scalar", "cpu", MATRIX, FLOAT, _scan(12.23, 1.12, 1.0), *CPU),
+    Row("linear_attention", "vector", "cpu", MATRIX, FLOAT, _scan(7.3, 1.45, 1.0), *CPU),
+    Row("delta_rule", "none", "cpu", MATRIX, FLOAT, _scan(1.64, 1.0, 1.16), *CPU),
+    Row("delta_rule", "scalar", "cpu", MATRIX, FLOAT, _scan(2.63, 1.13, 1.0), *CPU),
+    Row("dplr_attention", "vector", "cpu", MATRIX, FLOAT, _scan(1.0, 1.22, 1.25), *CPU),
 )

@@ -58,6 +58,7 @@ def _split(mesh: Any, args: Any, letters: Any, time: tuple[str, ...]) -> Split:
         for letter, size in zip(names.split(), x.shape, strict=True):
             sizes[letter] = max(size, sizes.get(letter, 1))
     wanted = {letter: time if letter == "T" else AXES.get(letter, ()) for letter in sizes}
+    wanted = {letter: tuple(name for name in axes if name in mesh.shape) for letter, axes in wanted.items()}
     if sizes["T"] % parts(mesh, time):
         count = parts(mesh, time)
         raise ValueError(f"T must divide by {count}, the devices of the mesh axis {', '.join(time)}, got {sizes['T']}")

@@ -6,7 +6,7 @@ Tiles of 8 rows are inverted by forward substitution, and joined one after the o
 
 This is as stable as substitution (64 repeated keys, replaced 1.9-fold: tests/ops/test_triangular.py); joining halves
 instead errs more. The doubling of Neumann's series, (I + L)(I + L²)..., is not stable: the powers of L grow to 1e20
-and cancel in an inverse whose entries are below 2. A library's triangular solve is one call per matrix, and slow on CPU.
+and cancel in an inverse whose entries are below 2. A library's triangular solve is one call per matrix, slow on CPU.
 """
 
 from __future__ import annotations

@@ -99,6 +99,7 @@ def test_other_dtypes_come_back_as_they_came(dtype, close):
     close((h, gradient), expected("gru"), dtype)
 
 
+@pytest.mark.slow
 def test_the_gpu_kernel_reads_and_writes_bfloat16(close):
     h, gradient = ours("linear", "interpret:gpu", "bfloat16")
     assert h.dtype == gradient[1].dtype == jnp.bfloat16
@@ -206,6 +207,7 @@ def test_kernels_refuse_float64():
         cell_scan(linear, 1.0, np.ones((1, 2, 3)), method="interpret:gpu")
 
 
+@pytest.mark.slow
 def test_the_unrolled_tpu_kernel_is_the_one_with_loops(close):
     a, b, h0, g = problem("linear")
     program, tables = make_program(linear, a, h0, b, jnp.float32)

@@ -183,6 +183,7 @@ def test_packed_documents_are_separate_runs(close):
     close((jnp.concatenate([first, second], axis=1), state), packed)
 
 
+@pytest.mark.slow
 def test_the_length_of_a_chunk_does_not_matter(close):
     named = arguments("delta_rule", "scalar")
     close(forward(**named, **FLAGS, chunk=64), forward(**named, **FLAGS, chunk=C))
@@ -236,6 +237,7 @@ def test_a_masked_token_changes_nothing_whatever_it_holds(method):
         assert bool(jnp.all(one == other))
 
 
+@pytest.mark.slow
 def test_vmap_of_a_scan_with_remat_is_a_loop(close):
     named = arguments("delta_rule", "scalar")
     stacked = {name: np.stack([x, x[::-1]])[:, None] for name, x in named.items()}

@@ -189,6 +189,7 @@ def test_kept_for_the_backward_pass_are_the_inputs_and_a_state_per_chunk(method)
     assert sum(x.size for x in jax.tree.leaves(kept)) <= 1.3 * (inputs + STATES // STEPS)
 
 
+@pytest.mark.slow
 def test_vmap_and_remat_inside_a_scan_over_layers_are_a_loop(close):
     x, _ = problem("none")
     layers = jnp.asarray([1.0, -0.5])

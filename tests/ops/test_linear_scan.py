@@ -101,6 +101,15 @@ def test_short_sequences_are_no_exception(method, name, time, close):
     close(ours(name, "float32", method, time), expected(name, "float32", time))
 
 
+def test_each_argument_has_its_derivative_alone(close):
+    inputs = decays(0, B, T, C), random(1, B, T, C), random(3, B, C)
+
+    def loss(*inputs):
+        return jnp.sum(jnp.sin(linear_scan(*inputs)))
+
+    close([jax.grad(loss, i)(*inputs) for i in range(3)], list(jax.grad(loss, (0, 1, 2))(*inputs)))
+
+
 A, X, H0 = decays(0, B, T, C), random(1, B, T, C), random(3, B, C)
 
 

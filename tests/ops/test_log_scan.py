@@ -112,3 +112,15 @@ WRONG = {
 def test_wrong_input_is_named(message):
     with pytest.raises(ValueError, match=re.escape(message)):
         log_linear_scan(**{"log_a": ONES, "log_b": ONES, **WRONG[message]})
+
+
+def test_each_argument_has_its_derivative_alone(close):
+    inputs = problem()[0][:3]
+
+    def loss(*inputs):
+        return jnp.sum(jnp.sin(log_linear_scan(*inputs)))
+
+    alone = [jax.grad(loss, i)(*inputs) for i in range(3)]
+    close(alone, list(jax.grad(loss, (0, 1, 2))(*inputs)))
+    without = jax.grad(lambda log_b: jnp.sum(jnp.sin(log_linear_scan(inputs[0], log_b))))(inputs[1])
+    close(without, jax.grad(loss, 1)(*inputs[:2], jnp.full_like(inputs[2], -1e30)))
