@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from typing import Any
@@ -15,26 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq.benchmark.ops_problems import ROWS, STEPS, Problem, problems
-from jaxseq.benchmark.timing import device, medians, seconds
+from jaxseq.benchmark.ops_programs import PASSES, both_ways, compile_pass, in_turn, methods_of, named_device
 from jaxseq.ops.choice import MADE_OF, METHODS, choose
 
-PASSES = ("forward", "forward_backward")
 BUDGET = {"forward": 1.5, "forward_backward": 3.0}  # seconds for all methods and peers of a problem, in turn
-ROUNDS = (3, 30)  # at least and at most
 DEVIATION = f"deviation_over_{ROWS}_row_of_{STEPS}_steps"
-
-
-@dataclass
-class Compiled:
-    """A program with its arguments; calling it runs it."""
-
-    program: Any
-    args: tuple[Any, ...]
-    seconds: float
-
-    def __call__(self) -> Any:
-        """The program's result."""
-        return self.program(*self.args)
 
 
 def ops(op: str = "", plot: str = "") -> Iterator[dict[str, Any]]:
@@ -81,25 +63,6 @@ def measure(problem: Problem) -> list[dict[str, Any]]:
     return rows
 
 
-def methods_of(problem: Problem) -> list[str]:
-    """What runs on this platform."""
-    names = METHODS[MADE_OF.get(problem.op, problem.op)]
-    return [name for name in names if ":" not in name or name == f"kernel:{jax.default_backend()}"]
-
-
-def compile_pass(problem: Problem, name: str) -> dict[str, Compiled]:
-    """All methods and peers of a problem, for one of PASSES."""
-    functions = {method: (partial(problem.run, method), problem.inputs) for method in methods_of(problem)}
-    wrap = _both_ways if name == "forward_backward" else lambda function, inputs: (function, (inputs,))
-    return {key: _compile(*wrap(*pair)) for key, pair in {**functions, **problem.peers()}.items()}
-
-
-def in_turn(programs: dict[str, Compiled], budget: float) -> dict[str, float]:
-    """Median seconds of each, in as many rounds as fit into the budget."""
-    once = sum(seconds(program) for program in programs.values())
-    return medians(dict(programs), int(np.clip(budget / once, *ROUNDS)))
-
-
 def deviation(problem: Problem, method: str, expected: Any) -> dict[str, float]:
     """The largest deviations from the reference in float64, relative to the largest entry of each array."""
     value = _run(partial(problem.run, method), problem.part())
@@ -115,32 +78,9 @@ def as_line(problem: Problem, rows: list[dict[str, Any]]) -> str:
     return f"Row{(*what, named_device(), date.today().isoformat(), command)!r},"
 
 
-def named_device() -> str:
-    """The device, with the number of cores of a CPU."""
-    return f"{device()}, {os.cpu_count()} cores" if jax.default_backend() == "cpu" else device()
-
-
 def _chosen(problem: Problem) -> str:
     op = MADE_OF.get(problem.op, problem.op)
     return choose(op, problem.shape, jax.default_backend(), METHODS[op])
-
-
-def _both_ways(function: Callable[[Any], jax.Array], inputs: Any) -> tuple[Callable[..., Any], tuple[Any, Any]]:
-    """y and the gradients of the inputs for a random cotangent of y, and what they are made from."""
-    y = jax.eval_shape(function, inputs)
-
-    def both(inputs: Any, g: jax.Array) -> Any:
-        y, pull = jax.vjp(function, inputs)
-        return y, pull(g)[0]
-
-    rng = np.random.default_rng(0)
-    return both, (inputs, jnp.asarray(rng.standard_normal(y.shape)).astype(y.dtype))
-
-
-def _compile(function: Callable[..., Any], args: tuple[Any, ...]) -> Compiled:
-    began = time.perf_counter()
-    program = jax.jit(function).lower(*args).compile()
-    return Compiled(program, args, time.perf_counter() - began)
 
 
 def _expected(problem: Problem) -> Any:
@@ -150,7 +90,7 @@ def _expected(problem: Problem) -> Any:
 
 
 def _run(function: Callable[[Any], jax.Array], inputs: Any) -> Any:
-    both, args = _both_ways(function, inputs)
+    both, args = both_ways(function, inputs)
     return jax.device_get(jax.jit(both)(*args))
 
 
@@ -171,7 +111,7 @@ def _beside_peers(name: str, times: dict[str, float], method: str, peers: tuple[
     return row
 
 
-def _costs(name: str, compiled: Compiled, passed: float) -> dict[str, float]:
+def _costs(name: str, compiled: Any, passed: float) -> dict[str, float]:
     memory = compiled.program.memory_analysis()
     moved = memory.argument_size_in_bytes + memory.output_size_in_bytes
     row = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from jaxseq.benchmark.ops import PASSES, compile_pass, in_turn, named_device
 from jaxseq.benchmark.ops_problems import linear
+from jaxseq.benchmark.ops_programs import PASSES, compile_pass, in_turn, named_device
 
 # The axis that varies: B, T and D of each point.
 SWEEPS = {

@@ -42,12 +42,12 @@ def _scan(sequential: float, associative: float, chunked: float) -> dict[str, fl
 
 
 ROWS = (
-    Row("linear_scan", "varying", "cpu", (8, 2048, 512), FLOAT, _scan(1.0, 2.77, 1.92), *CPU),
-    Row("linear_scan", "varying", "cpu", (4, 2048, 1024), FLOAT, _scan(1.0, 3.53, 2.31), *CPU),
-    Row("linear_scan", "varying", "cpu", (1, 16384, 256), FLOAT, _scan(1.0, 4.61, 3.0), *CPU),
-    Row("linear_scan", "constant", "cpu", (8, 2048, 512), FLOAT, _scan(1.0, 1.8, 1.75), *CPU),
-    Row("linear_scan", "varying", "cpu", (8, 2048, 512), "bfloat16", _scan(1.0, 2.06, 1.53), *CPU),
-    Row("linear_scan", "varying", "cpu", (4, 2048, 256), "complex64", _scan(1.0, 6.83, 3.32), *CPU),
+    Row("linear_scan", "varying", "cpu", (8, 2048, 512), FLOAT, _scan(1.0, 3.18, 2.43), *CPU),
+    Row("linear_scan", "varying", "cpu", (4, 2048, 1024), FLOAT, _scan(1.0, 3.24, 2.13), *CPU),
+    Row("linear_scan", "varying", "cpu", (1, 16384, 256), FLOAT, _scan(1.0, 3.31, 2.41), *CPU),
+    Row("linear_scan", "constant", "cpu", (8, 2048, 512), FLOAT, _scan(1.0, 1.8, 1.96), *CPU),
+    Row("linear_scan", "varying", "cpu", (8, 2048, 512), "bfloat16", _scan(1.0, 2.11, 1.5), *CPU),
+    Row("linear_scan", "varying", "cpu", (4, 2048, 256), "complex64", _scan(1.0, 5.09, 3.77), *CPU),
     Row("block_scan", "varying", "cpu", (2, 1024, 256, 2), FLOAT, _scan(1.0, 9.34, 3.69), *CPU),
     Row("block_scan", "varying", "cpu", (2, 1024, 32, 8), FLOAT, _scan(1.0, 24.02, 12.21), *CPU),
     Row("log_linear_scan", "varying", "cpu", (4, 1024, 512), FLOAT, {"sequential": 1.0, "associative": 3.63}, *CPU),

@@ -19,7 +19,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxseq.ops.channelwise import OUTSIDE, SKIP, Arrays
 
 STEPS, LANES = 8, 128  # of one tile in HBM
-VMEM = 12 * 2**20  # bytes for the blocks of two grid steps, of the 16 MiB a kernel gets unasked
+VMEM = 12 * 2**20  # bytes for the blocks of two grid steps, of the 16 MiB that every chip has for a kernel
 
 
 Order = Callable[[Any], Any]
