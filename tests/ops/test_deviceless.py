@@ -80,7 +80,7 @@ def slow_unless(default, *values):
 @pytest.mark.parametrize(
     ("name", "topology"),
     [
-        slow_unless(("v5e" in chip and name != "cell_scan two states") or "flags" in name, name, chip)
+        slow_unless("v5e" in chip and ("flags" in name or name == "linear_scan"), name, chip)
         for name in KERNELS
         for chip in TOPOLOGIES
     ],
@@ -94,7 +94,8 @@ def test_a_kernel_moves_every_byte_once_and_allocates_nothing(name, direction, t
     assert program.memory_analysis().temp_size_in_bytes <= 0.001 * least
 
 
-@pytest.mark.parametrize("topology", [slow_unless("v5e" in chip, chip) for chip in TOPOLOGIES])
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_a_block_scan_compiles(topology):
     for direction in DIRECTIONS:
         program, _ = compiled(BLOCKS, direction, topology)
