@@ -19,7 +19,7 @@ from jax import lax
 from jaxseq.ops.algebra import over_time, previous
 from jaxseq.ops.block_scan import block_scan
 from jaxseq.ops.channelwise import Arrays, Program, make_program
-from jaxseq.ops.checks import accumulation_dtype, check_bool, check_inexact, check_shapes
+from jaxseq.ops.checks import accumulation_dtype, check_bool, check_real, check_shapes
 from jaxseq.ops.choice import dispatch
 from jaxseq.ops.fused import KERNELS, Kernel
 from jaxseq.ops.linear_scan import linear_scan
@@ -72,7 +72,7 @@ def cell_scan(
 def _check(u: Arrays, reset: jax.Array | None, mask: jax.Array | None) -> None:
     if not u:
         raise ValueError("u must have at least one array (B, T, D), got none")
-    check_inexact(**{f"u[{i}]": x for i, x in enumerate(u)})
+    check_real(**{f"u[{i}]": x for i, x in enumerate(u)})
     check_bool(reset=reset, mask=mask)
     check_shapes(**{f"u[{i}]": (x, "B T D") for i, x in enumerate(u)}, reset=(reset, "B T"), mask=(mask, "B T"))
     if u[0].shape[1] < 1:
@@ -81,6 +81,7 @@ def _check(u: Arrays, reset: jax.Array | None, mask: jax.Array | None) -> None:
 
 def _check_state(h0: Any, u: jax.Array) -> None:
     for x in jax.tree.leaves(h0):
+        check_real(h0=x)
         if x.shape != (u.shape[0], u.shape[2]):
             raise ValueError(f"h0 must have shape {(u.shape[0], u.shape[2])} (u without time), got {x.shape}")
 
