@@ -1,4 +1,4 @@
-"""The measurements behind `method="auto"`, as `python launch/benchmark.py ops` prints them or as the row says. Data only."""
+"""The measurements behind `method="auto"`: what `launch/benchmark.py ops` printed, or as a row says. Data only."""
 
 from __future__ import annotations
 
