@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxseq import ops
-from jaxseq.ops import sharded
-from jaxseq.sharding import make_mesh
+from jaxseq.ops import placement, sharded
+from jaxseq.sharding import RULES, make_mesh
 
 B, T, G, H, K, V = 2, 12, 2, 4, 3, 2
 KEYS, VALUES = (B, T, G, K), (B, T, H, V)
@@ -136,3 +136,8 @@ def test_a_nan_stays_in_its_row_and_its_document(flags):
 def test_devices_that_do_not_divide_time_are_named():
     with jax.set_mesh(make_mesh((1, 1, 1, 8))), pytest.raises(ValueError, match=r"T must divide by 8, .* seq, got 12"):
         sharded.linear_scan(*CASES["linear_scan"][1])
+
+
+def test_the_ops_split_rows_and_channels_as_the_rules_of_the_model_do():
+    assert placement.AXES["B"] == RULES["batch"]
+    assert all(placement.AXES[letter] == (RULES[name],) for letter, name in (("D", "inner"), ("H", "heads")))
