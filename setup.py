@@ -14,7 +14,8 @@ TERMINAL = ["rich>=14", "matplotlib>=3.10"]
 TENSORBOARD = ["tensorboardX>=2.6"]
 LINT = [*TERMINAL, *TENSORBOARD, "ruff==0.17.5", "pyright[nodejs]==1.1.414"]
 LIBTPU = "libtpu==0.0.52; sys_platform == 'linux' and platform_machine == 'x86_64'"  # compiles for TPUs, without one
-TEST = [*TERMINAL, *TENSORBOARD, "pytest>=9", "pytest-xdist>=3.8", "hypothesis>=6.150", LIBTPU]
+ORACLES = ["torch==2.13.0", "torchrecurrent==0.2.5"]  # what cells are compared with
+TEST = [*TERMINAL, *TENSORBOARD, "pytest>=9", "pytest-xdist>=3.8", "hypothesis>=6.150", LIBTPU, *ORACLES]
 
 setup(
     name="jaxseq",

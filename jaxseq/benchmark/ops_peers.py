@@ -55,6 +55,12 @@ def block(h: jax.Array, x: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     return h, h
 
 
+def coupled(h: tuple[jax.Array, ...], x: dict[str, Any]) -> tuple[tuple[jax.Array, ...], jax.Array]:
+    """h_i = Σ_j A_ij h_j + b_i."""
+    h = tuple(sum(a * y for a, y in zip(row, h, strict=True)) + b for row, b in zip(x["A"], x["b"], strict=True))
+    return h, jnp.stack(h, axis=-1)
+
+
 def logarithmic(h: jax.Array, x: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """log h = log(e^(log_a + log h) + e^log_b)."""
     h = jnp.logaddexp(x["log_a"] + h, x["log_b"])

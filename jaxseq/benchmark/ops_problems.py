@@ -86,6 +86,22 @@ def block(shape: tuple[int, ...]) -> Problem:
     )
 
 
+def coupled(shape: tuple[int, ...]) -> Problem:
+    """coupled_scan at (B, T, D, K): the problem of `block` with an array for every entry."""
+    inputs = block(shape).inputs
+    split = lambda x: tuple(x[..., i] for i in range(shape[-1]))  # noqa: E731
+    inputs = {"A": tuple(zip(*map(split, split(inputs["A"])), strict=True)), "b": split(inputs["b"])}
+    start = tuple(x[:, 0] * 0 for x in inputs["b"])
+
+    def run(method: str, x: Inputs) -> jax.Array:
+        return jnp.stack(ops.coupled_scan(**x, method=method), axis=-1)
+
+    def exact(x: Inputs) -> jax.Array:
+        return reference.block_scan(jnp.stack([jnp.stack(row, -1) for row in x["A"]], -2), jnp.stack(x["b"], -1))
+
+    return Problem("coupled_scan", "varying", shape[:-1], inputs, run, exact, ops_peers.coupled, start)
+
+
 def logarithmic(shape: tuple[int, ...]) -> Problem:
     """log_linear_scan."""
     inputs = {"log_a": jax.nn.log_sigmoid(normal(1, shape) + 2), "log_b": normal(0, shape)}
@@ -173,6 +189,7 @@ MAKERS: dict[str, list[Callable[[], Problem]]] = {
         partial(linear, (4, 2048, 256), kind="complex64"),
     ],
     "block_scan": [partial(block, (2, 1024, 256, 2)), partial(block, (2, 1024, 32, 8))],
+    "coupled_scan": [partial(coupled, (2, 1024, 256, 2)), partial(coupled, (2, 1024, 256, 4))],
     "log_linear_scan": [partial(logarithmic, (4, 1024, 512))],
     "softmax_scan": [partial(softmax, (4, 1024, 8, 64))],
     "cell_scan": [partial(cell, (8, 2048, 512))],

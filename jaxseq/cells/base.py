@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.ops import matmul
-from jaxseq.solvers.structure import Diagonal
+from jaxseq.solvers.structure import Block, Diagonal
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,16 @@ class Cell:
     A cell of your own defines `init`, `inputs` and `step`; the rest has these defaults. `step` sees the state alone,
     so that solvers and kernels can call it: all that depends on x only belongs in `inputs`, one large matmul over all
     steps. Give `u` as a tuple with one array per gate: stepping over slices of a shared array takes 5 to 7 times as
-    long (`python launch/benchmark.py scan`, 2 CPU cores).
+    long (`python launch/benchmark.py scan`, 2 CPU cores). A cell with several states per channel (the LSTM's c and h)
+    takes and returns a tuple of them, in the order of `states`; with one state it is that array alone.
 
     Attributes:
       d_input: width of x.
-      d_state: width of h.
-      heads: blocks of the input map; must divide both widths.
-      structure: the shape of dstep/dh (class attribute).
+      d_state: width of each state.
+      heads: cells side by side: blocks of the input map and of recurrent matrices; must divide both widths.
+      states: the names of a channel's states (class attribute).
+      structure: the shape of dstep/dh; `Diagonal()` for one state and `Block(n)` for n unless a class says otherwise.
+      invariant: an interval by the name of a state that h never leaves once in it, where the paper has one.
       decay: names of the parameters that weight decay applies to.
       clip: recommended bound on the entries of a parameter, by name, kept during training.
     """
@@ -34,7 +37,8 @@ class Cell:
     d_state: int
     heads: int = 1
 
-    structure: ClassVar[Any] = Diagonal()
+    states: ClassVar[tuple[str, ...]] = ("h",)
+    invariant: ClassVar[dict[str, tuple[float, float]]] = {}
     decay: ClassVar[tuple[str, ...]] = ()
     clip: ClassVar[dict[str, float]] = {}
 
@@ -45,6 +49,11 @@ class Cell:
         if self.d_input % self.heads or self.d_state % self.heads:
             raise ValueError(f"heads = {self.heads} must divide d_input = {self.d_input} and d_state = {self.d_state}")
 
+    @property
+    def structure(self) -> Any:
+        """The shape of dstep/dh."""
+        return Diagonal() if len(self.states) == 1 else Block(len(self.states))
+
     def init(self, key: jax.Array) -> Any:
         """Parameters: a dict of float32 arrays."""
         raise NotImplementedError(f"{type(self).__name__} must define init(key)")
@@ -53,21 +62,28 @@ class Cell:
         """u, leaves (B, T, ...) float32, from x (B, T, d_input)."""
         raise NotImplementedError(f"{type(self).__name__} must define inputs(params, x)")
 
-    def step(self, params: Any, h: jax.Array, u: Any) -> jax.Array:
-        """The next state (..., d_state) from h (..., d_state) and u with the same leading axes."""
+    def step(self, params: Any, h: Any, u: Any) -> Any:
+        """The next state from h, one array (..., d_state) or a tuple of them, and u with the same leading axes."""
         raise NotImplementedError(f"{type(self).__name__} must define step(params, h, u)")
 
-    def output(self, params: Any, h: jax.Array, u: Any) -> jax.Array:
-        """y (B, T, d_state) from the states (B, T, d_state): by default the states."""
-        return h
+    def output(self, params: Any, h: Any, u: Any) -> jax.Array:
+        """y (B, T, d_state) from the states after the step and u: by default the last state in `states`."""
+        return h if len(self.states) == 1 else h[-1]
+
+    def project(self, h: Any) -> Any:
+        """h with every state that has an invariant interval brought back into it; solvers do so when they stray."""
+        leaves = dict(zip(self.states, jax.tree.leaves(h), strict=True))
+        kept = [jnp.clip(x, *self.invariant[name]) if name in self.invariant else x for name, x in leaves.items()]
+        return jax.tree.unflatten(jax.tree.structure(h), kept)
 
     def axes(self) -> dict[str, tuple[str | None, ...]]:
         """Logical sharding axes by parameter name; a parameter that is not listed is replicated."""
         return {}
 
-    def init_state(self, batch: int) -> jax.Array:
-        """The state before a document, zeros (batch, d_state) float32."""
-        return jnp.zeros((batch, self.d_state), jnp.float32)
+    def init_state(self, batch: int) -> Any:
+        """The state before a document: zeros (batch, d_state) float32, one array or a tuple."""
+        zeros = jnp.zeros((batch, self.d_state), jnp.float32)
+        return zeros if len(self.states) == 1 else (zeros,) * len(self.states)
 
 
 def head_matmul(x: jax.Array, w: jax.Array) -> jax.Array:

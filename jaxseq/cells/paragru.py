@@ -4,7 +4,8 @@
     h_t = (1 - z_t) h_{t-1} + z_t c_t,            u_v = x W_v + b_v for v in z, r, c
 
 elementwise in h; z weights the candidate, the other way round from torch.nn.GRU. With several heads W_v is
-block-diagonal. States stay in [-1, 1] if they start there.
+block-diagonal. States stay in [-1, 1] if they start there. Any of the three nonlinearities can be another, as in the
+authors' library.
 
 Initialisation is the paper's: W uniform in ±√(3 / fan_in), a truncated normal of deviation 1/√d_state cut at ±0.9,
 b zero. (The authors' library draws b_z from -linspace(0, 1) instead.) The paper keeps |a| <= 0.5 while training: there
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.cells.base import Cell, head_matmul
+from jaxseq.cells.nonlinearity import CONVEX, NONLINEARITIES, RANGES, Interval, check_nonlinearities
 
 Params = dict[str, jax.Array]
 Gates = tuple[jax.Array, jax.Array, jax.Array]
@@ -27,10 +29,30 @@ Gates = tuple[jax.Array, jax.Array, jax.Array]
 
 @dataclass(frozen=True)
 class ParaGRU(Cell):
-    """Parameters: a (3, d_state), w (3, heads, d_input / heads, d_state / heads), b (3, d_state), gates z, r, c."""
+    """Parameters: a (3, d_state), w (3, heads, d_input / heads, d_state / heads), b (3, d_state), gates z, r, c.
+
+    Attributes:
+      nonlin_update, nonlin_reset: of the gates z and r, names in NONLINEARITIES.
+      nonlin_state: of the candidate c.
+    """
+
+    nonlin_update: str = "sigmoid"
+    nonlin_reset: str = "sigmoid"
+    nonlin_state: str = "tanh"
 
     decay = ("w",)
-    clip = {"a": 0.5}  # noqa: RUF012
+    clip = {"a": 0.5}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = ("nonlin_update", "nonlin_reset", "nonlin_state")
+        check_nonlinearities(**{name: getattr(self, name) for name in names})
+
+    @property
+    def invariant(self) -> dict[str, Interval]:
+        """h is an average of candidates if z is a sigmoid."""
+        bounded = self.nonlin_update in CONVEX and self.nonlin_state in RANGES
+        return {"h": RANGES[self.nonlin_state]} if bounded else {}
 
     def init(self, key: jax.Array) -> Params:
         """The paper's initialisation, see the module."""
@@ -52,9 +74,9 @@ class ParaGRU(Cell):
         """h_t, elementwise in h (..., d_state)."""
         a_z, a_r, a_c = params["a"]
         u_z, u_r, u_c = u
-        z = jax.nn.sigmoid(a_z * h + u_z)
-        r = jax.nn.sigmoid(a_r * h + u_r)
-        c = jnp.tanh(a_c * h * r + u_c)
+        z = NONLINEARITIES[self.nonlin_update](a_z * h + u_z)
+        r = NONLINEARITIES[self.nonlin_reset](a_r * h + u_r)
+        c = NONLINEARITIES[self.nonlin_state](a_c * h * r + u_c)
         return (1 - z) * h + z * c
 
     def axes(self) -> dict[str, tuple[str | None, ...]]:

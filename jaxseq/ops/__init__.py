@@ -4,6 +4,7 @@ from jaxseq.ops.block_scan import block_scan
 from jaxseq.ops.cell_scan import cell_scan
 from jaxseq.ops.choice import explain
 from jaxseq.ops.conv import causal_conv
+from jaxseq.ops.coupled_scan import coupled_scan
 from jaxseq.ops.delta_rule import delta_rule, rwkv7_attention
 from jaxseq.ops.dplr import dplr_attention
 from jaxseq.ops.exponential_attention import exponential_attention
@@ -19,6 +20,7 @@ __all__ = [
     "block_scan",
     "causal_conv",
     "cell_scan",
+    "coupled_scan",
     "delta_rule",
     "dplr_attention",
     "explain",

@@ -28,14 +28,14 @@ def affine_scan(
     method: str,
     algorithms: Mapping[str, Algorithm],
     algebra: Algebra,
-    a: jax.Array,
-    b: jax.Array,
-    h0: jax.Array,
+    a: Any,
+    b: Any,
+    h0: Any,
     *,
     reset: jax.Array | None,
     mask: jax.Array | None,
     reverse: bool,
-) -> jax.Array:
+) -> Any:
     """All states, by the algorithm that `method` names, with derivatives of every order, forwards and backwards.
 
     An algorithm itself is never differentiated. A tangent is the same recurrence driven by dA_t h_{t-1} + db_t, and
@@ -44,7 +44,8 @@ def affine_scan(
     """
     runs = {name: partial(x.run, algebra, reverse=reverse) for name, x in algorithms.items()}
     backwards = {name: _backward_of(x, algebra, reverse) for name, x in algorithms.items()}
-    run, backward = (dispatch(op, method, functions, b.shape, differentiated=False) for functions in (runs, backwards))
+    shape = jax.tree.leaves(b)[0].shape
+    run, backward = (dispatch(op, method, functions, shape, differentiated=False) for functions in (runs, backwards))
     return _states(_Solver(algebra, reverse, run, backward), a, masked_input(algebra, b, mask), h0, reset, mask)
 
 
@@ -78,7 +79,7 @@ def _backward_of(algorithm: Algorithm, algebra: Algebra, reverse: bool) -> Calla
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _states(solver: _Solver, a: jax.Array, b: jax.Array, h0: jax.Array, reset: Any, mask: Any) -> jax.Array:
+def _states(solver: _Solver, a: Any, b: Any, h0: Any, reset: Any, mask: Any) -> Any:
     return solver.run(a, b, h0, reset, mask)
 
 
@@ -86,7 +87,7 @@ def _states(solver: _Solver, a: jax.Array, b: jax.Array, h0: jax.Array, reset: A
 def _tangent(solver, primals, tangents):
     """The map (dA, db, dh0) -> dh, as the solution x of a linear system in (dA, x, dh0), so that it has a transpose."""
     a, _, h0, reset, mask = primals
-    h, end = _states(solver, *primals), jnp.zeros_like(h0)
+    h, end = _states(solver, *primals), jax.tree.map(jnp.zeros_like, h0)
     through = partial(_through, solver.algebra, solver.reverse)
 
     def driven(moved):
@@ -95,25 +96,42 @@ def _tangent(solver, primals, tangents):
         at = {name: still[name] for name in moved if name in still}
         tangent = {name: moved[name] for name in at}
         step = lambda at: through(h=h, reset=reset, mask=mask, **{**still, **at})  # noqa: E731
-        return jax.jvp(step, (at,), (tangent,))[1] if at else 0
+        return jax.jvp(step, (at,), (tangent,))[1] if at else jax.tree.map(lambda _: 0, h)
 
     def system(x):
-        return {**x, "b": x["b"] - through(a, x["b"], end, reset, mask) - driven(x)}
+        through_x = through(a, x["b"], end, reset, mask)
+        return {**x, "b": jax.tree.map(lambda b, y, z: b - y - z, x["b"], through_x, driven(x))}
 
     def solve(_, y):
-        return {**y, "b": solver.run(a, y["b"] + driven(y), end, reset, mask)}
+        return {**y, "b": solver.run(a, _sum(y["b"], driven(y)), end, reset, mask)}
 
     def transposed(_, g):
         da, db, dh0 = solver.backward(a, h, h0, g["b"], reset, mask)
-        return {**g, **{name: g.get(name, 0) + x for name, x in (("a", da), ("h0", dh0)) if name in g}, "b": db}
+        return {**g, **{name: _sum(g[name], x) for name, x in (("a", da), ("h0", dh0)) if name in g}, "b": db}
 
     named = zip(("a", "b", "h0"), tangents, strict=False)
-    given = {name: x for name, x in named if not isinstance(x, SymbolicZero)}
+    moving = next(x for x in jax.tree.leaves(tangents) if not isinstance(x, SymbolicZero))
+    given = {name: jax.tree.map(partial(_instance, moving), x) for name, x in named if _moves(x)}
     if "b" not in given:  # a zero that is linear in what moves, as the system asks for; the compiler drops it
-        given["b"] = jnp.where(False, driven(given), 0)
+        given["b"] = jax.tree.map(lambda x: jnp.where(False, x, 0), driven(given))
     return h, lax.custom_linear_solve(system, given, solve, transposed)["b"]
 
 
-def masked_input(algebra: Algebra, b: jax.Array, mask: jax.Array | None) -> jax.Array:
+def _moves(tangent: Any) -> bool:
+    return not all(isinstance(x, SymbolicZero) for x in jax.tree.leaves(tangent))
+
+
+def _instance(moving: jax.Array, x: Any) -> jax.Array:
+    """x, or zeros that are linear in what moves, as a linear system's right-hand side has to be."""
+    if not isinstance(x, SymbolicZero):
+        return x
+    return jnp.broadcast_to(jnp.where(False, moving.ravel()[0], 0), x.shape).astype(x.dtype)
+
+
+def _sum(tree: Any, other: Any) -> Any:
+    return jax.tree.map(jnp.add, tree, other)
+
+
+def masked_input(algebra: Algebra, b: Any, mask: jax.Array | None) -> Any:
     """b (B, T, ...) as the algorithms expect it: zero where `mask` (B, T) is False."""
     return where(mask, b, algebra.zero)

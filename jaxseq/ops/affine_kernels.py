@@ -1,6 +1,7 @@
 """The fused kernels for affine recurrences, as cells whose step is A h + b.
 
-A complex channel is a cell of two states, its parts; a block of K channels one of K states, each an array of its own.
+A complex channel is a cell of two states, its parts; a block of K channels one of K states, each an array of its own,
+as the states of `coupled_scan` are from the start.
 A decay that all rows and steps share is a table of the program: it is read once, not at every step.
 """
 
@@ -40,7 +41,7 @@ def fused(op: str, method: str, dtype: Any, size: int | None = None) -> dict[str
 
 def _run(kernel, _, a, b, h0, reset, mask, *, reverse):
     a, b, reset, mask = _flip((a, b, reset, mask), reverse)
-    block = a.ndim > b.ndim
+    block = _is_block(a, b)
     program, tables, u = _as_cell(a, b, block)
     h = kernel.forward(program, tables, u, _states(h0, block, 1), reset, mask)
     return _flip(_whole(h, b, block), reverse)
@@ -48,7 +49,7 @@ def _run(kernel, _, a, b, h0, reset, mask, *, reverse):
 
 def _backward(kernel, _, a, h, h0, g, reset, mask, *, reverse):
     a, h, g, reset, mask = _flip((a, h, g, reset, mask), reverse)
-    block = a.ndim > h.ndim
+    block = _is_block(a, h)
     program = _as_cell(a, h, block)[0]
     (tables, u), pull_inputs = jax.vjp(lambda a, b: _as_cell(a, b, block)[1:], a, h)  # b is not read: any array will do
     starts, pull_start = jax.vjp(lambda h0: _states(h0, block, 1), h0)
@@ -61,12 +62,14 @@ def _backward(kernel, _, a, h, h0, g, reset, mask, *, reverse):
 
 def _as_cell(a: jax.Array, b: jax.Array, block: bool) -> tuple[Program, list[jax.Array], list[jax.Array]]:
     """The program of h -> A h + b, its tables, and its inputs (B, T, D)."""
-    step, inputs = partial(_step, jnp.iscomplexobj(b)), _states(b, block, 2)
-    wanted = b.shape[:-1] if block else b.shape
-    if a.shape[:2] == (1, 1):
-        decays = [jnp.broadcast_to(x, wanted[2:]).reshape(-1) for x in _entries(a[0, 0], block)]
+    step, inputs = partial(_step, not isinstance(b, tuple) and jnp.iscomplexobj(b)), _states(b, block, 2)
+    first = jax.tree.leaves(b)[0]
+    wanted = first.shape[:-1] if block else first.shape
+    if jax.tree.leaves(a)[0].shape[:2] == (1, 1):
+        entries = _entries(jax.tree.map(lambda x: x[0, 0], a), block)
+        decays = [jnp.broadcast_to(x, wanted[2:]).reshape(-1) for x in entries]
         return *make_program(step, decays, inputs, inputs, jnp.float32), inputs
-    decays = [jnp.broadcast_to(x, wanted).reshape(*b.shape[:2], -1) for x in _entries(a, block)]
+    decays = [jnp.broadcast_to(x, wanted).reshape(*wanted[:2], -1) for x in _entries(a, block)]
     u, n = [*decays, *inputs], len(decays)
     return *make_program(lambda _, h, u: step(u[:n], h, u[n:]), None, inputs, u, jnp.float32), u
 
@@ -78,21 +81,32 @@ def _step(is_complex: bool, decays: Arrays, h: Arrays, b: Arrays) -> list[jax.Ar
     return [sum((x * y for x, y in zip(row, h, strict=True)), start=x) for row, x in zip(rows, b, strict=True)]
 
 
-def _entries(a: jax.Array, block: bool) -> Arrays:
+def _is_block(a: Any, b: Any) -> bool:
+    """Whether the states of a block lie along the last axis of one array."""
+    return not isinstance(b, tuple) and a.ndim > b.ndim
+
+
+def _entries(a: Any, block: bool) -> Arrays:
     """The numbers that make up A, each an array over channels: its parts, or its entries row by row."""
+    if isinstance(a, tuple):
+        return jax.tree.leaves(a)
     if block:
         return [a[..., i, j] for i in range(a.shape[-1]) for j in range(a.shape[-1])]
     return [a.real, a.imag] if jnp.iscomplexobj(a) else [a]
 
 
-def _states(x: jax.Array, block: bool, leading: int) -> list[jax.Array]:
+def _states(x: Any, block: bool, leading: int) -> list[jax.Array]:
     """x as one array for every state of a channel, with all channels on the axis after the leading ones."""
+    if isinstance(x, tuple):
+        return [part.reshape(*part.shape[:leading], -1) for part in x]
     parts = [x[..., i] for i in range(x.shape[-1])] if block else [x.real, x.imag] if jnp.iscomplexobj(x) else [x]
     return [part.reshape(*x.shape[:leading], -1) for part in parts]
 
 
-def _whole(states: Arrays, like: jax.Array, block: bool) -> jax.Array:
+def _whole(states: Arrays, like: Any, block: bool) -> Any:
     """The inverse of `_states`."""
+    if isinstance(like, tuple):
+        return tuple(x.reshape(part.shape) for x, part in zip(states, like, strict=True))
     if block:
         return jnp.stack(states, axis=-1).reshape(like.shape)
     x = lax.complex(*states) if jnp.iscomplexobj(like) else states[0]

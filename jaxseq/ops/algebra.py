@@ -1,12 +1,13 @@
 """What "times" and "plus" are in h_t = A_t h_{t-1} + b_t, and the selects by which flags act.
 
-Flags select, they never multiply: 0 times NaN is NaN.
+A state, and what acts on it, is an array or a tree of arrays. Flags select, they never multiply: 0 times NaN is NaN.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -33,32 +34,72 @@ LOGARITHMS = Algebra(jnp.add, jnp.add, jnp.add, jnp.zeros_like, lambda a: a, jnp
 MAXIMA = Algebra(jnp.add, jnp.add, jnp.add, jnp.zeros_like, lambda a: a, jnp.maximum, FLOOR)
 
 
+def _apply(A, h):
+    return tuple(reduce(jnp.add, (a * x for a, x in zip(row, h, strict=True))) for row in A)
+
+
+def _compose(A2, A1):
+    columns = tuple(zip(*A1, strict=True))
+    return tuple(_apply(columns, row) for row in A2)
+
+
+def _identity(A):
+    return tuple(
+        tuple(jnp.ones_like(a) if i == j else jnp.zeros_like(a) for j, a in enumerate(row)) for i, row in enumerate(A)
+    )
+
+
+def _transpose(A):
+    return tuple(zip(*A, strict=True))
+
+
+# A small matrix as nested tuples, a state as a tuple: every product is elementwise on long arrays.
+ENTRIES = Algebra(_apply, _apply, _compose, _identity, _transpose, partial(jax.tree.map, jnp.add))
+
+
 def over_time(flag: jax.Array, h: jax.Array) -> jax.Array:
     """A flag (B, T) or (B,) with trailing axes of size 1, so that it broadcasts against h."""
     return flag.reshape(flag.shape + (1,) * (h.ndim - flag.ndim))
 
 
-def previous(
-    h: jax.Array, h0: jax.Array, reset: jax.Array | None, reverse: bool = False, zero: float = 0.0
-) -> jax.Array:
+def previous(h: Any, h0: Any, reset: jax.Array | None, reverse: bool = False, zero: float = 0.0) -> Any:
     """h_{t-1} for every t, (B, T, ...): h0 at the first step, zero where `reset` (B, T) is True."""
-    first = h0[:, None].astype(h.dtype)
-    before = jnp.concatenate([h[:, 1:], first] if reverse else [first, h[:, :-1]], axis=1)
-    return unless(reset, before, zero)
+
+    def shifted(h, h0):
+        first = h0[:, None].astype(h.dtype)
+        return jnp.concatenate([h[:, 1:], first] if reverse else [first, h[:, :-1]], axis=1)
+
+    return unless(reset, jax.tree.map(shifted, h, h0), zero)
 
 
-def at(x: Any, t: Any) -> Any:
-    """Step t of x (B, T, ...): x's only step if it has one."""
-    if x is None:
-        return None
-    return x[:, 0] if x.shape[1] == 1 else lax.dynamic_index_in_dim(x, t, 1, keepdims=False)
+def steps(tree: Any) -> int:
+    """T of a tree of arrays (B, T, ...)."""
+    return jax.tree.leaves(tree)[0].shape[1]
 
 
-def where(flag: jax.Array | None, x: jax.Array, other: Any) -> jax.Array:
-    """x where the flag is True or None."""
-    return x if flag is None else jnp.where(over_time(flag, x), x, other)
+def at(tree: Any, t: Any) -> Any:
+    """Step t of every x (B, T, ...): its only step if it has one."""
+
+    def one(x):
+        return x[:, 0] if x.shape[1] == 1 else lax.dynamic_index_in_dim(x, t, 1, keepdims=False)
+
+    return jax.tree.map(one, tree)
 
 
-def unless(flag: jax.Array | None, x: jax.Array, zero: float = 0.0) -> jax.Array:
+def put(tree: Any, step: Any, t: Any) -> Any:
+    """The arrays (B, T, ...) with `step` (B, ...) as their step t."""
+    return jax.tree.map(lambda x, one: lax.dynamic_update_index_in_dim(x, one, t, 1), tree, step)
+
+
+def where(flag: jax.Array | None, x: Any, other: Any) -> Any:
+    """x where the flag is True or None, elsewhere `other`: a tree like x, or one number."""
+    if flag is None:
+        return x
+    if isinstance(other, int | float):
+        return jax.tree.map(lambda x: jnp.where(over_time(flag, x), x, other), x)
+    return jax.tree.map(lambda x, y: jnp.where(over_time(flag, x), x, y), x, other)
+
+
+def unless(flag: jax.Array | None, x: Any, zero: float = 0.0) -> Any:
     """x, zero where the flag is True."""
-    return x if flag is None else jnp.where(over_time(flag, x), zero, x)
+    return x if flag is None else jax.tree.map(lambda x: jnp.where(over_time(flag, x), zero, x), x)

@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxseq.ops.algebra import over_time, previous
 from jaxseq.ops.block_scan import block_scan
@@ -23,6 +22,7 @@ from jaxseq.ops.checks import accumulation_dtype, check_bool, check_real, check_
 from jaxseq.ops.choice import dispatch
 from jaxseq.ops.fused import KERNELS, Kernel
 from jaxseq.ops.linear_scan import linear_scan
+from jaxseq.ops.march import march
 
 
 def cell_scan(
@@ -126,18 +126,10 @@ def _sequential(program: Program, tables, u, h0, reset, mask):
     """One step after another, in place."""
     tables = [jnp.broadcast_to(x, h0[0].shape) for x in tables]
 
-    def at(tree, t):
-        return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, t, 1, keepdims=False), tree)
+    def step(h, u):
+        return program.forward(tables, h, [x.astype(h[0].dtype) for x in u])
 
-    def body(t, carry):
-        h, out = carry
-        h = h if reset is None else [jnp.where(at(reset, t)[:, None], 0, x) for x in h]
-        after = program.forward(tables, h, [x.astype(h[0].dtype) for x in at(u, t)])
-        h = after if mask is None else [jnp.where(at(mask, t)[:, None], x, y) for x, y in zip(after, h, strict=True)]
-        return h, [lax.dynamic_update_index_in_dim(y, x, t, 1) for x, y in zip(h, out, strict=True)]
-
-    out = [jnp.zeros(u[0].shape, x.dtype) for x in h0]
-    return lax.fori_loop(0, u[0].shape[1], body, (h0, out))[1]
+    return march(step, list(u), list(h0), reset, mask)
 
 
 def _adjoint(program: Program, tables, u, h0, reset, mask, h, g):

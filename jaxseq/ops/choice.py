@@ -22,6 +22,7 @@ NOISE = 1.1  # ratios of times that repeat no better than this
 METHODS = {  # what "auto" may take, of every op that has methods of its own
     "linear_scan": (*SCAN, *KERNELS),
     "block_scan": (*SCAN, *KERNELS),
+    "coupled_scan": (*SCAN, *KERNELS),
     "matrix_scan": SCAN,
     "log_linear_scan": ("sequential", "associative"),
     "cell_scan": ("sequential", *KERNELS),

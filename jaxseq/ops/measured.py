@@ -23,6 +23,7 @@ class Row(NamedTuple):
 UNTIMED = {  # without a kernel and without a measurement: matmuls in chunks, or logarithmic depth
     "linear_scan": "associative",
     "block_scan": "associative",
+    "coupled_scan": "chunked",  # associative compiles for a minute on CPU, one array per entry and level
     "matrix_scan": "sequential",
     "log_linear_scan": "associative",
     "cell_scan": "sequential",
@@ -50,6 +51,7 @@ ROWS = (
     Row("linear_scan", "varying", "cpu", (4, 2048, 256), "complex64", _scan(1.0, 5.09, 3.77), *CPU),
     Row("block_scan", "varying", "cpu", (2, 1024, 256, 2), FLOAT, _scan(1.0, 6.62, 3.53), *CPU),
     Row("block_scan", "varying", "cpu", (2, 1024, 32, 8), FLOAT, _scan(1.0, 19.66, 11.61), *CPU),
+    Row("coupled_scan", "varying", "cpu", (2, 1024, 256), FLOAT, _scan(1.0, 13.5, 2.35), *CPU),
     Row("log_linear_scan", "varying", "cpu", (4, 1024, 512), FLOAT, {"sequential": 1.0, "associative": 2.1}, *CPU),
     Row("linear_attention", "none", "cpu", MATRIX, FLOAT, _scan(13.14, 1.0, 1.27), *CPU),
     Row("linear_attention", "scalar", "cpu", MATRIX, FLOAT, _scan(12.23, 1.12, 1.0), *CPU),

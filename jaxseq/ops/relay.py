@@ -44,16 +44,16 @@ def relay(
         return forward(inputs, start)[0]
 
     def forward(inputs, start):
-        summaries = _gather(summary(inputs, start), axis)
+        summaries = gather(summary(inputs, start), axis)
         final, before = lax.scan(lambda s, part: (combine(part, s), s), start, summaries, reverse=reverse)
-        (y, _), pull = jax.vjp(op, inputs, _mine(before, axis))
+        (y, _), pull = jax.vjp(op, inputs, mine(before, axis))
         return (y, final), (pull, summaries, before)
 
     def backward(saved, cotangents):
         (pull, summaries, before), (g, g_final) = saved, cotangents
         # All devices hold the final state, and each is given its share of that state's cotangent.
         g_final = jax.tree.map(lambda x: x * lax.axis_size(axis), g_final)
-        alone = _gather(pull((g, jax.tree.map(jnp.zeros_like, g_final)))[1], axis)
+        alone = gather(pull((g, jax.tree.map(jnp.zeros_like, g_final)))[1], axis)
 
         def step(after, x):
             part, state, own = x
@@ -61,18 +61,18 @@ def relay(
             return jax.tree.map(jnp.add, own, through), after
 
         first, after = lax.scan(step, g_final, (summaries, before, alone), reverse=not reverse)
-        return pull((g, _mine(after, axis)))[0], jax.tree.map(lambda x: x / lax.axis_size(axis), first)
+        return pull((g, mine(after, axis)))[0], jax.tree.map(lambda x: x / lax.axis_size(axis), first)
 
     run.defvjp(forward, backward)
     return run(inputs, start)
 
 
-def _mine(stacked: Any, axis: str) -> Any:
+def mine(stacked: Any, axis: str) -> Any:
     """This device's entry of arrays with one for every device."""
     return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, lax.axis_index(axis), keepdims=False), stacked)
 
 
-def _gather(tree: Any, axis: str) -> Any:
+def gather(tree: Any, axis: str) -> Any:
     """Every device's tree, stacked, by one collective."""
     leaves, structure = jax.tree.flatten(tree)
     dtype = jnp.result_type(*leaves)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxseq import ops
 from jaxseq.ops.affine import masked_input
 from jaxseq.ops.affine_methods import summary as stretch_summary
-from jaxseq.ops.algebra import DIAGONAL, FLOOR, LOGARITHMS, over_time
+from jaxseq.ops.algebra import DIAGONAL, ENTRIES, FLOOR, LOGARITHMS, over_time, unless
 from jaxseq.ops.block_scan import BLOCK
 from jaxseq.ops.checks import accumulation_dtype
 from jaxseq.ops.matrix_state import affine_map
@@ -40,6 +40,12 @@ def block_scan(A, b, h0=None, *, reset=None, mask=None, reverse=False, axis="seq
     return _affine(ops.block_scan, BLOCK, A, *letters, h0, reset, mask, reverse, axis, options)
 
 
+def coupled_scan(A, b, h0=None, *, reset=None, mask=None, reverse=False, axis="seq", **options):
+    """`ops.coupled_scan`."""
+    letters = tuple(("B T D",) * len(b) for _ in b), b, ("B T D",) * len(b)
+    return _affine(ops.coupled_scan, ENTRIES, A, *letters, h0, reset, mask, reverse, axis, options)
+
+
 def log_linear_scan(log_a, log_b, log_h0=None, *, reset=None, mask=None, axis="seq", **options):
     """`ops.log_linear_scan`."""
     letters = "B T D" + " _" * (log_b.ndim - 3)
@@ -49,26 +55,27 @@ def log_linear_scan(log_a, log_b, log_h0=None, *, reset=None, mask=None, axis="s
 
 
 def _affine(scan, algebra, a, a_letters, b, b_letters, h0, reset, mask, reverse, axis, options):
-    dtype = accumulation_dtype(a, b, h0)
-    start = jnp.full(b.shape[:1] + b.shape[2:], algebra.zero, dtype) if h0 is None else h0.astype(dtype)
+    dtype = accumulation_dtype(*jax.tree.leaves((a, b, h0)))
+    wide = lambda tree: jax.tree.map(lambda x: x.astype(dtype), tree)  # noqa: E731
+    empty = jax.tree.map(lambda x: jnp.full(x.shape[:1] + x.shape[2:], algebra.zero, dtype), b)
+    start = empty if h0 is None else wide(h0)
 
     def op(x, start):
         h = scan(x["a"], x["b"], start, reset=x.get("reset"), mask=x.get("mask"), reverse=reverse, **options)
-        return h, h[:, 0 if reverse else -1].astype(dtype)
+        return h, wide(jax.tree.map(lambda h: h[:, 0 if reverse else -1], h))
 
     def summary(x, h):
-        a, b, mask = x["a"].astype(dtype), x["b"].astype(dtype), x.get("mask")
-        b = masked_input(algebra, b, mask)
-        total, last = stretch_summary(algebra, a, b, x.get("reset"), mask, reverse=reverse)
-        return total, last, _cut(x, h)
+        mask = x.get("mask")
+        b = masked_input(algebra, wide(x["b"]), mask)
+        total, last = stretch_summary(algebra, wide(x["a"]), b, x.get("reset"), mask, reverse=reverse)
+        return total, last, _cut(x, jax.tree.leaves(h)[0])
 
     def combine(part, h):
         total, last, cut = part
-        kept = algebra.apply(total, h)
-        return algebra.add(jnp.where(over_time(cut, kept), algebra.zero, kept), last)
+        return algebra.add(unless(cut, algebra.apply(total, h), algebra.zero), last)
 
     inputs = {"a": (a, a_letters), "b": (b, b_letters), "reset": (reset, "B T"), "mask": (mask, "B T")}
-    state = b_letters.replace(" T", "", 1)
+    state = jax.tree.map(lambda letters: letters.replace(" T", "", 1), b_letters)
     return _run(op, summary, combine, inputs, (start, state), b_letters, axis, reverse)[0]
 
 

@@ -1,10 +1,25 @@
 """h_t = f(h_{t-1}, u_t) for all t at once."""
 
 from jaxseq.solvers.check import check_cell
-from jaxseq.solvers.newton import Newton
+from jaxseq.solvers.heads import Dense, Heads
+from jaxseq.solvers.newton import DampedNewton, FixedPoint, Newton, QuasiNewton
 from jaxseq.solvers.sequential import Sequential
-from jaxseq.solvers.solution import Solution
+from jaxseq.solvers.solution import Solution, Status
 from jaxseq.solvers.solve import solve
-from jaxseq.solvers.structure import Diagonal
+from jaxseq.solvers.structure import Block, Diagonal
 
-__all__ = ["Diagonal", "Newton", "Sequential", "Solution", "check_cell", "solve"]
+__all__ = [
+    "Block",
+    "DampedNewton",
+    "Dense",
+    "Diagonal",
+    "FixedPoint",
+    "Heads",
+    "Newton",
+    "QuasiNewton",
+    "Sequential",
+    "Solution",
+    "Status",
+    "check_cell",
+    "solve",
+]

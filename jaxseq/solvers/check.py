@@ -12,7 +12,11 @@ import numpy as np
 from jaxseq.ops import reference
 from jaxseq.solvers.newton import Newton
 from jaxseq.solvers.sequential import Sequential
+from jaxseq.solvers.solution import largest
 from jaxseq.solvers.solve import solve
+from jaxseq.solvers.system import step_and_jacobian
+
+CHECKS = ("structure", "newton", "sequential", "gradients")
 
 
 def check_cell(
@@ -36,54 +40,63 @@ def check_cell(
     Raises:
       ValueError: naming the property that does not hold and the deviation.
     """
-    keys = jax.random.split(jax.random.key(seed), 5)
+    keys = jax.random.split(jax.random.key(seed), 4)
     params = cell.init(keys[0])
     u = cell.inputs(params, jax.random.normal(keys[1], (batch, time, cell.d_input)))
-    zero = cell.init_state(batch)
-    h0 = 0.5 * jax.random.normal(keys[2], zero.shape, zero.dtype)
-    weight = jax.random.normal(keys[3], (batch, time, *zero.shape[1:]), zero.dtype)
-    expected = jax.jit(_reference(cell))(params, u, h0)
-    newton, sequential = (jax.jit(partial(solve, cell, solver=s))(params, u, h0) for s in (Newton(), Sequential()))
-    deviations = {
-        "structure": _structure_deviation(cell, params, u, expected, keys[4]),
-        "newton": _deviation(newton.h, expected),
-        "sequential": _deviation(sequential.h, expected),
-        "gradients": _gradient_deviation(cell, params, u, h0, weight),
-    }
-    honest = deviations["structure"] <= tolerance  # Newton need not converge with a wrong Jacobian
-    if honest and not bool(jnp.all(newton.converged)):
-        raise ValueError(f"Newton did not converge on {type(cell).__name__}: residual {newton.residual}")
+    h0 = getattr(cell, "project", lambda h: h)(_normal(keys[2], cell.init_state(batch), 0.5))
+    weight = _normal(keys[3], jax.eval_shape(_reference(cell), params, u, h0), 1.0)
+    pairs, finite, solved = jax.jit(partial(_compare, cell))(params, u, h0, weight)
+    if not bool(finite):
+        raise ValueError(f"{type(cell).__name__}.step returns values that are not finite for finite inputs")
+    deviations = {name: float(np.max([_deviation(*pair) for pair in pairs[name]])) for name in CHECKS}
+    if deviations["structure"] <= tolerance and not bool(jnp.all(solved.converged)):
+        raise ValueError(f"Newton did not solve {type(cell).__name__}: residual {solved.residual}")
     for name, value in deviations.items():
         if not value <= tolerance:
             raise ValueError(f"{type(cell).__name__} fails the {name} check: relative deviation {value:.1e}")
     return deviations
 
 
+def _compare(cell: Any, params: Any, u: Any, h0: Any, weight: Any) -> tuple[Any, jax.Array, Any]:
+    """By the name of the check pairs of arrays that should be equal; whether states are finite; Newton's solution."""
+    expected = _reference(cell)(params, u, h0)
+    newton, sequential = (solve(cell, params, u, h0, solver=solver) for solver in (Newton(), Sequential("loop")))
+    ours, theirs = (_gradients(f, weight)(params, u, h0) for f in (lambda *x: solve(cell, *x).h, _reference(cell)))
+    pairs = {
+        "structure": _pairs(*_products(cell, params, u, expected, weight)),
+        "newton": _pairs(newton.h, expected),
+        "sequential": _pairs(sequential.h, expected),
+        "gradients": _pairs(ours, theirs),
+    }
+    return pairs, jnp.all(jnp.isfinite(largest(expected))), newton
+
+
 def _reference(cell: Any) -> Any:
     return lambda params, u, h0: reference.recurrence(lambda h, u_t: cell.step(params, h, u_t), u, h0)
 
 
-def _structure_deviation(cell: Any, params: Any, u: Any, h: jax.Array, key: jax.Array) -> float:
-    v = jax.random.normal(key, h.shape, h.dtype)
-
-    def step(x):
-        return cell.step(params, x, u)
-
-    @jax.jit
-    def products(h, v):
-        return cell.structure.apply(cell.structure.linearise(step, h)[1], v), jax.jvp(step, (h,), (v,))[1]
-
-    return _deviation(*products(h, v))
+def _products(cell: Any, params: Any, u: Any, h: Any, v: Any) -> tuple[Any, Any]:
+    """J v with the Jacobian in the declared structure, and by the derivative of the step itself."""
+    _, jac = step_and_jacobian(cell, params, h, u)
+    return cell.structure.apply(jac, v), jax.jvp(lambda x: cell.step(params, x, u), (h,), (v,))[1]
 
 
-def _gradient_deviation(cell: Any, params: Any, u: Any, h0: jax.Array, weight: jax.Array) -> float:
-    def gradients(states: Any) -> Any:
-        return jax.jit(jax.grad(lambda *args: jnp.sum(weight * states(*args)), argnums=(0, 1, 2)))(params, u, h0)
+def _gradients(states: Any, weight: Any) -> Any:
+    def loss(*args: Any) -> jax.Array:
+        return sum(jnp.sum(w * x) for w, x in _pairs(weight, states(*args)))
 
-    ours = gradients(lambda *args: solve(cell, *args).h)
-    theirs = gradients(_reference(cell))
-    pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
-    return float(np.max([_deviation(a, b) for a, b in pairs]))  # keeps NaN, as the built-in max may not
+    return jax.grad(loss, argnums=(0, 1, 2))
+
+
+def _normal(key: jax.Array, like: Any, scale: float) -> Any:
+    leaves, structure = jax.tree.flatten(like)
+    keys = jax.random.split(key, len(leaves))
+    normal = [scale * jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, normal)
+
+
+def _pairs(tree: Any, other: Any) -> list[Any]:
+    return list(zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True))
 
 
 def _deviation(value: Any, expected: Any) -> float:

@@ -1,4 +1,4 @@
-"""One step after another: the definition, the fallback, and on CPU the fastest forward pass."""
+"""One step after another: the definition, the fallback, and on CPU mostly the fastest forward pass."""
 
 from __future__ import annotations
 
@@ -9,36 +9,69 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxseq.ops.algebra import over_time
-from jaxseq.solvers.solution import Solution, largest
-from jaxseq.solvers.system import System
+from jaxseq.ops.algebra import at, over_time, put, unless, where
+from jaxseq.ops.cell_scan import cell_scan
+from jaxseq.ops.march import march
+from jaxseq.solvers.heads import Heads
+from jaxseq.solvers.iterate import Certificate, certify_steps
+from jaxseq.solvers.solution import Status
+from jaxseq.solvers.system import System, length
+
+METHODS = ("auto", "loop", "kernel")
 
 
 @dataclass(frozen=True)
 class Sequential:
-    """Steps through time in place. Exact, with depth T; `converged` says that every state is finite."""
+    """Steps through time. Exact, with depth T; `converged` says that every state is finite.
 
-    def run(self, cell: Any, system: System) -> Solution:
+    Attributes:
+      method: "loop" (in place, any cell), "kernel" (`cell_scan`'s fused pass, for channels that do not mix), or "auto":
+        `cell_scan` with its own choice where the cell's structure and inputs allow it, the loop elsewhere.
+    """
+
+    method: str = "auto"
+
+    def run(self, cell: Any, system: System, guess: Any = None) -> tuple[Any, Certificate]:
         """All states of the system, one step at a time."""
-        h = _march(cell, system)
-        rows = jnp.zeros(h.shape[0], h.real.dtype)
-        residual = jnp.where(jnp.isfinite(largest(h)), rows, jnp.inf)
-        return Solution(h, h[:, -1], jnp.zeros(h.shape[0], jnp.int32), residual, jnp.isfinite(residual))
+        h = self._states(cell, system)
+        return h, certify_steps(h, jnp.zeros(jax.tree.leaves(h)[0].shape[0], jnp.int32), Status.CONVERGED)
+
+    def _states(self, cell: Any, system: System) -> Any:
+        params, u, h0, reset, mask = system
+        fits = _is_channelwise(cell, system)
+        if self.method == "kernel" and not fits:
+            raise ValueError(f"method 'kernel' of Sequential needs a channelwise cell, and u of h's shape: got {cell}")
+        if self.method == "loop" or not fits:
+            return march(lambda h, u: cell.step(params, h, u), u, h0, reset, mask)
+        dtype = jax.tree.leaves(h0)[0].dtype
+        wide = jax.tree.map(lambda x: x.astype(dtype), u)
+        return cell_scan(cell.step, params, wide, h0, reset=reset, mask=mask, method=self.method)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS and not self.method.startswith("interpret:"):
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
 
 
-def _march(cell: Any, system: System) -> jax.Array:
-    params, u, h0, reset, mask = system
-    time = jax.tree.leaves(u)[0].shape[1]
+def complete(cell: Any, system: System, h: Any, rows: jax.Array, start: jax.Array) -> Any:
+    """h with the steps from `start` (B,) on stepped through again, in those `rows` (B,) alone."""
+    time = length(system)
 
-    def at(tree, t):
-        return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, t, 1, keepdims=False), tree)
+    def body(carry):
+        t, h = carry
+        last = jax.tree.map(lambda x, x0: jnp.where(t == 0, x0, at(x, jnp.maximum(t - 1, 0))), h, system.h0)
+        last = unless(at(system.reset, t), last)
+        after = where(at(system.mask, t), cell.step(system.params, last, at(system.u, t)), last)
+        chosen = rows & (start <= t)
+        new = jax.tree.map(lambda x, y: jnp.where(over_time(chosen, x), x, y), after, at(h, t))
+        return t + 1, put(h, new, t)
 
-    def body(t, carry):
-        h, out = carry
-        h = h if reset is None else jnp.where(over_time(at(reset, t), h), 0, h)
-        after = cell.step(params, h, at(u, t))
-        h = after if mask is None else jnp.where(over_time(at(mask, t), h), after, h)
-        return h, lax.dynamic_update_index_in_dim(out, h, t, 1)
+    first = jnp.min(jnp.where(rows, start, time))
+    return lax.while_loop(lambda carry: carry[0] < time, body, (first, h))[1]
 
-    out = jnp.zeros((h0.shape[0], time, *h0.shape[1:]), h0.dtype)
-    return lax.fori_loop(0, time, body, (h0, out))[1]
+
+def _is_channelwise(cell: Any, system: System) -> bool:
+    state = jax.tree.leaves(system.h0)
+    wanted = (state[0].shape[0], length(system), *state[0].shape[1:])
+    real = all(jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves((system.u, system.h0)))
+    shaped = len(wanted) == 3 and all(x.shape == wanted for x in jax.tree.leaves(system.u))
+    return not isinstance(cell.structure, Heads) and real and shaped

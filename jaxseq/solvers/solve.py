@@ -1,4 +1,14 @@
-"""The front door: states of any recurrence, by any solver, with exact gradients."""
+"""The front door: states of any recurrence, by any solver, with exact derivatives.
+
+Whatever solved it, the states satisfy h_t = step(h_{t-1}, u_t), so that a change of (params, u, h0) moves them by
+
+    dh_t = J_t dh_{t-1} + (∂step/∂params dparams + ∂step/∂u du)_t
+
+one linear recurrence with the true Jacobian at the solution (the implicit function theorem). JAX transposes it into
+the adjoint λ_t = g_t + J_{t+1}ᵀ λ_{t+1}. Only params, u, h0 and h are kept for it, everything else is computed again,
+and nothing depends on the number of iterations. Exact where h solves the recurrence; where it does not,
+`Solution.converged` is False and the gradient is off by the order of the residual.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +17,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from jaxseq.ops.algebra import previous
 from jaxseq.ops.checks import accumulation_dtype, check_bool
-from jaxseq.solvers.adjoint import adjoint
 from jaxseq.solvers.newton import Newton
 from jaxseq.solvers.sequential import Sequential
-from jaxseq.solvers.solution import Solution
-from jaxseq.solvers.system import System
+from jaxseq.solvers.solution import Solution, Status, growth
+from jaxseq.solvers.system import System, before, linearise, step
 
 SAVED = "recurrence"  # the checkpoint name of solved states, for remat policies
 
@@ -23,37 +35,100 @@ def solve(
     cell: Any,
     params: Any,
     u: Any,
-    h0: jax.Array | None = None,
+    h0: Any = None,
     *,
     reset: jax.Array | None = None,
     mask: jax.Array | None = None,
-    solver: Newton | Sequential | None = None,
+    solver: Any = None,
+    guess: Any = None,
 ) -> Solution:
     """All states of h_t = cell.step(params, h_{t-1}, u_t).
 
     Args:
       cell: an object with `step(params, h, u) -> h`, which broadcasts over leading axes, `init_state(batch)`, and
-        `structure`, the shape of dstep/dh.
+        `structure`, the shape of dstep/dh. States are one array (B, D) or a tuple of them.
       params: pytree of arrays.
       u: pytree of inputs with leaves (B, T, ...), as `cell.inputs` makes them.
-      h0: state before the first step (B, *state); `cell.init_state(B)` if None.
+      h0: state before the first step (B, D), or a tuple; `cell.init_state(B)` if None.
       reset: (B, T) bool, True where a document starts: the state before that step is zero.
       mask: (B, T) bool, False at padding: the state passes through unchanged.
-      solver: `Newton(...)` (the default) or `Sequential()`. A single step is simply taken.
+      solver: `Newton(...)` (the default), `QuasiNewton`, `DampedNewton`, `FixedPoint`, `Sequential` or `Auto`. A single
+        step is simply taken.
+      guess: states (B, T, D) to start from, for instance those of the last training step; no gradient reaches them.
 
     Returns:
-      Solution with h (B, T, *state) in float32 or wider. Differentiable in params, u and h0 through `h` and `final`.
+      Solution with h (B, T, D) in float32 or wider. Differentiable in params, u and h0 through `h` and `final`,
+      forwards, backwards, and twice.
 
     Raises:
       ValueError: shapes that do not fit, a step that changes the state's shape or dtype, an unknown solver.
+      FloatingPointError: a sequence that did not converge, with `on_failure="raise"`.
     """
     solver = Newton() if solver is None else solver
     batch, time = _sizes(u)
-    start: jax.Array = cell.init_state(batch) if h0 is None else h0
-    start = start.astype(accumulation_dtype(start, *jax.tree.leaves(u)))
-    _check(cell, params, u, start, reset, mask, solver)
-    solution: Any = _solve(cell, Sequential() if time == 1 else solver, System(params, u, start, reset, mask))
-    return solution
+    start = cell.init_state(batch) if h0 is None else h0
+    dtype = accumulation_dtype(*jax.tree.leaves((start, u)))
+    start = jax.tree.map(lambda x: jnp.asarray(x, dtype), start)
+    _check(cell, params, u, start, reset, mask, solver, guess)
+    system = System(params, u, start, reset, mask)
+    h, certificate = _solve(cell, Sequential() if time == 1 else solver, system, jax.lax.stop_gradient(guess))
+    if getattr(solver, "on_failure", "") == "raise":
+        _raise_unless_converged(certificate.status, certificate.residual)
+    norms = cell.structure.norms(linearise(cell, jax.lax.stop_gradient(system), jax.lax.stop_gradient(h))[1])
+    final = jax.tree.map(lambda x: x[:, -1], h)
+    iterations, residual, prefix, status = certificate
+    return Solution(h, final, iterations, residual, prefix, growth(norms), status)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _solve(cell: Any, solver: Any, system: System, guess: Any) -> tuple[Any, Any]:
+    h, certificate = solver.run(cell, system, guess)
+    return checkpoint_name(h, SAVED), certificate
+
+
+@_solve.defjvp
+def _moved(cell, solver, primals, tangents):
+    system, moved = primals[0], tangents[0]
+    h, certificate = _solve(cell, solver, *primals)
+    still = jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0) if x.dtype == jnp.int32 else 0 * x, certificate)
+    return (h, certificate), (_tangent(cell, getattr(solver, "linear_method", "auto"), system, h, moved), still)
+
+
+# What the scan needs is computed again in the backward pass. There is nothing to protect it from, hence no barrier.
+@partial(jax.checkpoint, static_argnums=(0, 1), prevent_cse=False)
+def _tangent(cell: Any, method: str, system: System, h: Any, moved: System) -> Any:
+    """dh for a change of the system's params, u and h0."""
+    h_before = before(system, h)
+
+    def after(params: Any, u: Any) -> Any:
+        return step(cell, system._replace(params=params, u=u), h_before)
+
+    _, driven = jax.jvp(after, (system.params, system.u), (moved.params, moved.u))
+    _, jac = linearise(cell, system, h)
+    b, start = jax.tree.map(partial(jnp.add, _linear_zero(moved)), (driven, moved.h0))
+    return _linear_recurrence(cell.structure, method, jac, b, start)
+
+
+def _linear_recurrence(structure: Any, method: str, jac: Any, b: Any, start: Any) -> Any:
+    """δ_t = J_t δ_{t-1} + b_t, linear in b and δ_0 also for JAX: with a transpose."""
+    end = jax.tree.map(jnp.zeros_like, start)
+    scan = partial(structure.scan, jac, method=method)
+
+    def system(x: Any) -> Any:
+        return jax.tree.map(jnp.subtract, x, structure.apply(jac, previous(x, end, None)))
+
+    def transposed(_: Any, g: Any) -> Any:
+        return jax.vjp(scan, jax.tree.map(jnp.zeros_like, g))[1](g)[0]
+
+    first = structure.apply(jax.tree.map(lambda x: x[:, :1], jac), jax.tree.map(lambda x: x[:, None], start))
+    b = jax.tree.map(lambda x, y: x.at[:, :1].add(y), b, first)
+    return lax.custom_linear_solve(system, b, lambda _, b: scan(b), transposed)
+
+
+def _linear_zero(moved: System) -> jax.Array:
+    """A zero that depends linearly on all that moves, as `custom_linear_solve` wants of its right-hand sides."""
+    leaves = [x for x in jax.tree.leaves(moved) if x.dtype != jax.dtypes.float0]
+    return jnp.where(False, sum(x.ravel()[0] for x in leaves), 0)
 
 
 def _sizes(u: Any) -> tuple[int, int]:
@@ -63,40 +138,43 @@ def _sizes(u: Any) -> tuple[int, int]:
     return shapes[0][0], shapes[0][1]
 
 
-def _check(cell: Any, params: Any, u: Any, h0: jax.Array, reset: Any, mask: Any, solver: Any) -> None:
+def _check(cell: Any, params: Any, u: Any, h0: Any, reset: Any, mask: Any, solver: Any, guess: Any) -> None:
     if not hasattr(solver, "run"):
-        raise ValueError(f"solver must be Newton(...) or Sequential(), got {solver!r}")
+        raise ValueError(f"solver must be Newton(...), Sequential() or another solver, got {solver!r}")
     batch, time = _sizes(u)
     check_bool(reset=reset, mask=mask)
     for name, flag in (("reset", reset), ("mask", mask)):
         if flag is not None and flag.shape != (batch, time):
             raise ValueError(f"{name} must have shape (B, T) = {(batch, time)}, got {flag.shape}")
-    wanted = jax.eval_shape(lambda: cell.init_state(batch)).shape
-    if h0.shape != wanted:
-        raise ValueError(f"h0 must have shape {wanted}, got {h0.shape}")
+    wanted = _shapes(jax.eval_shape(lambda: cell.init_state(batch)))
+    if _shapes(h0) != wanted:
+        raise ValueError(f"h0 must have shape {wanted}, got {_shapes(h0)}")
+    if guess is not None:
+        whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, time, *x.shape[1:]), x.dtype), h0)
+        if _shapes(guess) != _shapes(whole):
+            raise ValueError(f"guess must have shape {_shapes(whole)}, got {_shapes(guess)}")
     after = jax.eval_shape(cell.step, params, h0, jax.tree.map(lambda x: x[:, 0], u))
-    if (after.shape, after.dtype) != (h0.shape, h0.dtype):
+    if _shapes(after, True) != _shapes(h0, True):
         raise ValueError(
-            f"{type(cell).__name__}.step must return a state like the one it takes, {h0.shape} {h0.dtype}, "
-            f"got {after.shape} {after.dtype}"
+            f"{type(cell).__name__}.step must return a state like the one it takes, {_shapes(h0, True)}, "
+            f"got {_shapes(after, True)}"
         )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _solve(cell: Any, solver: Any, system: System) -> Solution:
-    return solver.run(cell, system)
+def _shapes(tree: Any, dtypes: bool = False) -> Any:
+    """Shapes of a state, one or a tuple of them, with dtypes if asked for."""
+    shapes = jax.tree.map(lambda x: f"{tuple(x.shape)} {x.dtype}" if dtypes else f"{tuple(x.shape)}", tree)
+    leaves = jax.tree.leaves(shapes)
+    return leaves[0] if shapes == leaves[0] else f"({', '.join(leaves)})"
 
 
-def _solve_forward(cell: Any, solver: Any, system: System) -> tuple[Solution, tuple[System, jax.Array]]:
-    solution = solver.run(cell, system)
-    h = checkpoint_name(solution.h, SAVED)
-    return Solution(h, h[:, -1], solution.iterations, solution.residual, solution.converged), (system, h)
+def _raise_unless_converged(status: jax.Array, residual: jax.Array) -> None:
+    def check(status: Any, residual: Any) -> None:
+        bad = np.flatnonzero(np.asarray(status) > Status.FELL_BACK)
+        if bad.size:
+            raise FloatingPointError(f"sequences {bad.tolist()} did not converge: residuals {residual[bad]}")
 
-
-def _solve_backward(cell: Any, solver: Any, saved: tuple[System, jax.Array], g: Solution) -> tuple[System]:
-    system, h = saved
-    dh = g.h.at[:, -1].add(g.final)
-    return (System(*adjoint(cell, system, h, dh), None, None),)
-
-
-_solve.defvjp(_solve_forward, _solve_backward)
+    if isinstance(status, jax.core.Tracer):
+        jax.debug.callback(check, status, residual)
+    else:
+        check(status, np.asarray(residual))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax.core import meta
 
+from jaxseq.cells import CELLS
 from jaxseq.mixers import MIXERS
 from jaxseq.sharding import batch_sharding, is_declared, make_mesh, replicated, shardings
 
@@ -38,7 +39,7 @@ BAD = {
         ({"max_phase": 0.0}, "max_phase must be positive, got 0.0"),
     ],
     "para_rnn": [
-        ({"cell": "gru"}, "cell must be one of para_gru, got 'gru'"),
+        ({"cell": "grue"}, f"cell must be one of {', '.join(CELLS)}, got 'grue'"),
         ({"solver": "newtn"}, "solver must be one of newton, sequential, got 'newtn'"),
         ({"heads": 3}, "heads = 3 must divide d_input = 16 and d_state = 16"),
         ({"inner": 0}, "inner must be at least 1, got 0"),

@@ -178,7 +178,7 @@ WRONG = {
     },
     "reset must have shape (B, T) = (3, 33), got (3, 32)": {"reset": np.zeros((3, 32), bool)},
     "mask must be boolean, got dtype float32": {"mask": np.zeros((3, 33), np.float32)},
-    "solver must be Newton(...) or Sequential(), got 'newton'": {"solver": "newton"},
+    "solver must be Newton(...), Sequential() or another solver, got 'newton'": {"solver": "newton"},
 }
 
 

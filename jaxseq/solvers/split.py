@@ -1,0 +1,146 @@
+"""Newton with time split over devices: each holds some steps; h0, resets and certificates stay what they are.
+
+An iteration is one evaluation of the cell on every device's steps, one exchange, and one local linear scan. What a
+device sends is what its steps do to any δ before them, (A_T ... A_1, δ_T), and the size of its residual. From all of
+these each device knows the δ that reaches it; its left neighbour's last state moves by just that. So nothing else
+travels: one collective per iteration (and a one-bit one where rows are split over devices too), however long T is.
+
+Sequences that do not converge are stepped through, one device after another.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxseq.ops.affine_methods import summary
+from jaxseq.ops.placement import mesh_in_force, parts, per_device
+from jaxseq.ops.relay import gather, mine
+from jaxseq.solvers.iterate import HOPELESS, Certificate
+from jaxseq.solvers.sequential import complete
+from jaxseq.solvers.solution import Status, choose_rows, largest, largest_each_step, leading
+from jaxseq.solvers.system import System, residual
+
+AXIS = "seq"
+
+
+def split_in_time() -> bool:
+    """Whether the mesh in force splits time."""
+    mesh = mesh_in_force()
+    return mesh is not None and parts(mesh, (AXIS,)) > 1
+
+
+def solve_split(solver: Any, cell: Any, system: System, guess: Any) -> tuple[Any, Certificate]:
+    """The states and their certificate. Raises ValueError if the devices of the axis do not divide T."""
+    timed, rows = partial(_letters, "B T"), partial(_letters, "B")
+    u, reset, mask, guesses = (timed(x) for x in (system.u, system.reset, system.mask, guess))
+    letters = System(_letters("", system.params), u, rows(system.h0), reset, mask)
+    results = guesses, Certificate("B", "B", "B", "B")
+    function = partial(_solve, solver, cell, tuple(x for x in mesh_in_force().axis_names if x != AXIS))
+    return per_device(function, (system, guess), (letters, guesses), results, (AXIS,))
+
+
+class _Shard(NamedTuple):
+    """One device's states (B, T, D), the state before them (B, D), and of each whole row (B,) what is known."""
+
+    h: Any
+    left: Any
+    iterations: jax.Array
+    residual: jax.Array
+    size: jax.Array
+    going: jax.Array
+
+
+def _solve(solver, cell, others, system, guess):
+    tolerance = solver.bound(guess)
+    left = _from_the_left(jax.tree.map(lambda x: x[:, -1], guess), system.h0)
+    rows = jnp.zeros(jax.tree.leaves(guess)[0].shape[0])
+    start = _Shard(guess, left, rows.astype(jnp.int32), rows + jnp.inf, rows, rows == 0)
+    body = partial(_iterate, solver, cell, system, tolerance)
+    done = lax.while_loop(lambda shard: _any(shard.going, others), body, start)
+    failed = ~(done.residual <= tolerance * jnp.maximum(1, done.size))
+    certificate = _certify(cell, system, tolerance, done, failed)
+    if solver.on_failure != "sequential":
+        return done.h, certificate
+    helped = partial(_step_through, cell, system)
+    return lax.cond(_any(failed, others), helped, lambda *x: (x[0].h, x[2]), done, failed, certificate)
+
+
+def _iterate(solver, cell, system, tolerance, shard):
+    h, left = shard.h, shard.left
+    structure = cell.structure
+    force, jac = solver.linearise(cell, system._replace(h0=left), h)
+    ours = summary(structure.algebra, jac, structure.pack(force), None, None, reverse=False)
+    maps, worst, sizes = gather((ours, largest(force), largest(h)), AXIS)
+    zero = jax.tree.map(jnp.zeros_like, structure.pack(left))
+    apply = lambda delta, part: (_after(structure, part, delta), delta)  # noqa: E731
+    before = structure.unpack(mine(lax.scan(apply, zero, maps)[1], AXIS), left)
+    first, worst, size = jnp.isinf(shard.residual), jnp.max(worst, axis=0), jnp.max(sizes, axis=0)
+    open_ = (worst > tolerance * jnp.maximum(1, size)) & jnp.isfinite(worst) & jnp.isfinite(size)
+    going = shard.going & open_ & (shard.iterations < solver.max_iterations)
+    going &= first | (worst <= HOPELESS * jnp.maximum(1, shard.residual))
+    delta = structure.scan(jac, force, before)
+    h, left = (choose_rows(going, jax.tree.map(jnp.add, x, d), x) for x, d in ((h, delta), (left, before)))
+    return _Shard(h, left, shard.iterations + going, worst, size, going)
+
+
+def _after(structure, part, delta):
+    total, last = part
+    return structure.algebra.add(structure.algebra.apply(total, delta), last)
+
+
+def _certify(cell, system, tolerance, shard, failed):
+    each = largest_each_step(residual(cell, system._replace(h0=shard.left), shard.h))
+    exact = leading(each <= (tolerance * jnp.maximum(1, shard.size))[:, None])
+    time, number = each.shape[1], lax.axis_index(AXIS)
+    total = time * lax.axis_size(AXIS)
+    prefix = lax.pmin(jnp.where(exact == time, total, number * time + exact), AXIS)
+    finite = jnp.isfinite(shard.residual) & jnp.isfinite(shard.size)
+    ended = jnp.where(finite, Status.STALLED, Status.DIVERGED)
+    status = jnp.where(failed, ended, Status.CONVERGED).astype(jnp.int32)
+    return Certificate(shard.iterations, shard.residual, prefix.astype(jnp.int32), status)
+
+
+def _step_through(cell, system, shard, failed, certificate):
+    """One device after another, from the left neighbour's last state."""
+    number = lax.axis_index(AXIS)
+    start = jnp.zeros(failed.shape, jnp.int32)
+
+    def turn(k, carry):
+        h, left = carry
+        stepped = complete(cell, system._replace(h0=left), h, failed, start)
+        h = jax.tree.map(lambda x, y: jnp.where(number == k, x, y), stepped, h)
+        moved = _from_the_left(jax.tree.map(lambda x: x[:, -1], h), system.h0)
+        return h, jax.tree.map(lambda x, y: jnp.where(number == k + 1, x, y), moved, left)
+
+    h, _ = lax.fori_loop(0, lax.axis_size(AXIS), turn, (shard.h, shard.left))
+    finite = jnp.isfinite(largest_each_step(h))
+    time = finite.shape[1]
+    total = time * lax.axis_size(AXIS)
+    here = jnp.where(jnp.all(finite, axis=1), total, number * time + leading(finite))
+    prefix = lax.pmin(here, AXIS).astype(jnp.int32)
+    ok = prefix == total
+    status = jnp.where(ok, Status.FELL_BACK, Status.DIVERGED).astype(jnp.int32)
+    residual = jnp.where(ok, 0, jnp.inf).astype(certificate.residual.dtype)
+    return h, choose_rows(failed, Certificate(certificate.iterations, residual, prefix, status), certificate)
+
+
+def _from_the_left(last: Any, h0: Any) -> Any:
+    """The left neighbour's state (B, D); h0 on the first device."""
+    pairs = [(i, i + 1) for i in range(lax.axis_size(AXIS) - 1)]
+    moved = jax.tree.map(lambda x: lax.ppermute(x, AXIS, pairs), last)
+    return jax.tree.map(lambda x, y: jnp.where(lax.axis_index(AXIS) == 0, x, y), h0, moved)
+
+
+def _any(rows: jax.Array, others: tuple[str, ...]) -> jax.Array:
+    """Whether any row anywhere: all devices must take the same branch."""
+    found = jnp.any(rows)
+    return lax.pmax(found.astype(jnp.int32), others) > 0 if others else found
+
+
+def _letters(leading_axes: str, tree: Any) -> Any:
+    return jax.tree.map(lambda x: " ".join([*leading_axes.split(), *"_" * (x.ndim - len(leading_axes.split()))]), tree)
