@@ -95,13 +95,17 @@ class Heads(Diagonal):
             raise ValueError(f"heads of {size} channels must divide a state of {x.shape[-1]}")
         return size
 
-    def _check(self, h: Any) -> None:
+    def bytes(self, h: Any) -> int:
+        """What the Jacobian for the states h takes."""
         leaves = jax.tree.leaves(h)
-        needed = sum(x.size for x in leaves) * len(leaves) * self.width(leaves[0]) * leaves[0].dtype.itemsize
-        if needed > self.budget:
+        return sum(x.size for x in leaves) * len(leaves) * self.width(leaves[0]) * leaves[0].dtype.itemsize
+
+    def _check(self, h: Any) -> None:
+        if self.bytes(h) > self.budget:
             raise ValueError(
-                f"the Jacobian of {type(self).__name__}() for states of shape {leaves[0].shape} takes {needed} bytes, "
-                f"over the budget of {self.budget}: use smaller heads, QuasiNewton or Sequential, or raise budget"
+                f"the Jacobian of {type(self).__name__}() for states of shape {jax.tree.leaves(h)[0].shape} takes "
+                f"{self.bytes(h)} bytes, over the budget of {self.budget}: use smaller heads, QuasiNewton or "
+                f"Sequential, or raise budget"
             )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +66,7 @@ class Newton:
     sweeps: int = 0
     scan_dtype: str | None = None
     on_failure: str = "sequential"
+    searches: ClassVar[bool] = True  # before it steps through what is left
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and not self.tolerance > 0:
@@ -113,7 +114,8 @@ class Newton:
         certificate = certify(progress, self.bound(guess))
         if self.on_failure != "sequential":
             return progress.h, certificate
-        helped = partial(rescue, cell, self.bound(guess), self.max_iterations)
+        budget = 2 * self.max_iterations if self.searches else 0
+        helped = partial(rescue, cell, self.bound(guess), budget)
         return lax.cond(
             jnp.all(certificate.status == 0), lambda *args: (args[1].h, args[2]), helped, system, progress, certificate
         )
@@ -132,6 +134,8 @@ class QuasiNewton(Newton):
     More iterations, each cheaper; the gradients are those of the true Jacobian all the same. (The released
     quasi-DEER differentiates through the diagonal, which is off by tens of percent.)
     """
+
+    searches = False
 
     def linearise(self, cell: Any, system: System, h: Any) -> tuple[Any, Any]:
         """F(h) and the diagonal of J, a tree like h."""
@@ -153,6 +157,7 @@ class FixedPoint(Newton):
 
     max_iterations: int = 200
     kind: str = "jacobi"
+    searches = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,7 +178,7 @@ class FixedPoint(Newton):
 
 @dataclass(frozen=True)
 class DampedNewton(Newton):
-    """Newton with rejected steps and adaptive damping from the start: Levenberg-Marquardt as a Kalman filter (ELK).
+    """Newton with rejected steps, windows and adaptive damping from the start: Levenberg-Marquardt with a Kalman gain.
 
     Attributes:
       damping: the first one; 0 starts as Newton.
@@ -194,5 +199,4 @@ class DampedNewton(Newton):
         start = Progress(guess, jnp.zeros(rows, jnp.int32), steps[0](guess)[0])
         options = {"tolerance": self.bound(guess), "budget": self.max_iterations, "damping": self.damping}
         project = getattr(cell, "project", lambda h: h)
-        smallest = jax.tree.leaves(guess)[0].shape[1]
-        return search(cell.structure, *steps, project, start, smallest=smallest, **options)
+        return search(cell.structure, *steps, project, start, **options)

@@ -1,10 +1,13 @@
 """Newton's method where it does not converge by itself: smaller windows, the invariant set, damping.
 
-Steps that make the residual of the window worse are rejected. The window, which starts where the states are not exact
-yet, is then halved down to an eighth of the sequence; after that the increments are damped as in ELK (Gonzalez et al.
-2024): δ_t = (1 - K_t) (J_t δ_{t-1} + F_t) with the gain of a Kalman filter that takes "no increment" for a
-measurement of variance 1 / damping. Its predicted variance follows P_t = ||J_t||² P_{t-1} / (1 + damping P_{t-1}) + 1;
-here it is where that settles for J_t itself, so that the gain needs no scan of its own:
+Steps that do not lessen the residual of the window (its sum of squares) are rejected. The window, which starts where
+the states are not exact yet, is then halved, down to an eighth of the sequence; after that the increments are damped
+as in ELK (Gonzalez et al. 2024): δ_t = (1 - K_t) (J_t δ_{t-1} + F_t) with the gain of a Kalman filter that takes "no
+increment" for a measurement of variance 1 / damping. Its predicted variance follows
+
+    P_t = ||J_t||² P_{t-1} / (1 + damping P_{t-1}) + 1
+
+and is taken where that settles for J_t itself, so that the gain needs no scan of its own:
 
     damping P² + (1 - damping - ||J||²) P - 1 = 0,    1 - K = 1 / (1 + damping P)
 
@@ -24,6 +27,7 @@ from jaxseq.ops.algebra import over_time, steps, unless
 from jaxseq.solvers.iterate import Increment, Linearise, Progress
 from jaxseq.solvers.solution import choose_rows, largest_each_step, leading, threshold
 
+PARTS = 8  # the smallest window is one of so many parts of the sequence
 FIRST, MOST = 1e-2, 1e4  # damping: the least that is tried, and where the search ends
 
 
@@ -43,7 +47,6 @@ def search(
     *,
     tolerance: float,
     budget: int,
-    smallest: int,
     damping: float = 0.0,
 ) -> Progress:
     """Goes on from `progress` with rejected steps, for as many iterations as the budget leaves each row.
@@ -55,29 +58,30 @@ def search(
       progress: where to start; its residual must be finite where a row is to be helped.
       tolerance: of the residual.
       budget: iterations, in all.
-      smallest: the window below which it is not halved any more.
       damping: to start with.
     """
+
+    time, rows = steps(progress.h), progress.iterations.shape
+    smallest = max(1, time // PARTS)
 
     def body(s: _Search) -> _Search:
         h, iterations, force = s.progress
         at, on = _where(s, tolerance, budget)
-        inside = _inside(at, s.window, steps(h))
+        inside = _inside(at, s.window, time)
         delta = increment(*damped(structure, _keep(inside, force), _keep(inside, s.jac), s.damping))
         moved = project(jax.tree.map(jnp.add, h, delta))
         moved = jax.tree.map(lambda x, y: jnp.where(over_time(inside & on[:, None], x), x, y), moved, h)
         new_force, new_jac = linearise(moved)
-        worst, before = (jnp.max(jnp.where(inside, largest_each_step(x), 0), axis=1) for x in (new_force, force))
-        passed = worst <= threshold(tolerance, moved)
-        better = on & (passed | (worst < before))
+        each, before = (jnp.where(inside, largest_each_step(x), 0) for x in (new_force, force))
+        passed = jnp.max(each, axis=1) <= threshold(tolerance, moved)
+        better = on & (passed | (jnp.sum(each * each, axis=1) < jnp.sum(before * before, axis=1)))
         kept = choose_rows(better, (moved, new_force, new_jac), (h, force, s.jac))
-        window, damping = _adapt(s, better, better & passed, smallest, steps(h))
+        window, damping = _adapt(s, better, better & passed, smallest, time)
         return _Search(Progress(kept[0], iterations + on, kept[1]), kept[2], window, damping)
 
     def going(s: _Search) -> jax.Array:
         return jnp.any(_where(s, tolerance, budget)[1])
 
-    time, rows = steps(progress.h), progress.iterations.shape
     start = _Search(progress, linearise(progress.h)[1], jnp.full(rows, time), jnp.full(rows, damping, jnp.float32))
     return lax.while_loop(going, body, start).progress
 

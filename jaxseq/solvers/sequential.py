@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ class Sequential:
     """
 
     method: str = "auto"
+    linear_method: ClassVar[str] = "auto"  # of the linear recurrence of the derivatives
 
     def run(self, cell: Any, system: System, guess: Any = None) -> tuple[Any, Certificate]:
         """All states of the system, one step at a time."""

@@ -38,7 +38,8 @@ class Solution:
       residual: (B,) float, max over time and channels of |step(h_{t-1}, u_t) - h_t|; inf if any entry is not finite.
       exact_prefix: (B,) int32, leading steps whose residual is within the tolerance.
       growth: (B,) float, the mean over time of log ||J_t|| in the channel (or head) where it is largest: the Lyapunov
-        exponent of a diagonal cell, a bound from above for others. What is above zero is not predictable.
+        exponent of a diagonal cell, a bound from above for others. What is above zero is not predictable. NaN where no
+        Jacobian is written down: states that mix, stepped through or beyond their structure's budget.
       status: (B,) int32, a `Status`.
       converged: (B,) bool, whether h solves the recurrence: status CONVERGED or FELL_BACK. Never for NaN and inf.
     """

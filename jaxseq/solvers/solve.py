@@ -1,13 +1,7 @@
-"""The front door: states of any recurrence, by any solver, with exact derivatives.
+"""The front door: states of any recurrence, by any solver, with exact derivatives (see `tangent`).
 
-Whatever solved it, the states satisfy h_t = step(h_{t-1}, u_t), so that a change of (params, u, h0) moves them by
-
-    dh_t = J_t dh_{t-1} + (∂step/∂params dparams + ∂step/∂u du)_t
-
-one linear recurrence with the true Jacobian at the solution (the implicit function theorem). JAX transposes it into
-the adjoint λ_t = g_t + J_{t+1}ᵀ λ_{t+1}. Only params, u, h0 and h are kept for it, everything else is computed again,
-and nothing depends on the number of iterations. Exact where h solves the recurrence; where it does not,
-`Solution.converged` is False and the gradient is off by the order of the residual.
+The derivatives are exact where h solves the recurrence; where it does not, `Solution.converged` is False and the
+gradient is off by the order of the residual.
 """
 
 from __future__ import annotations
@@ -21,12 +15,13 @@ import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxseq.ops.algebra import previous
 from jaxseq.ops.checks import accumulation_dtype, check_bool
+from jaxseq.solvers.heads import Heads
 from jaxseq.solvers.newton import Newton
 from jaxseq.solvers.sequential import Sequential
 from jaxseq.solvers.solution import Solution, Status, growth
-from jaxseq.solvers.system import System, before, linearise, step
+from jaxseq.solvers.system import System, linearise
+from jaxseq.solvers.tangent import STEPWISE, explicit, tangent
 
 SAVED = "recurrence"  # the checkpoint name of solved states, for remat policies
 
@@ -71,13 +66,13 @@ def solve(
     start = jax.tree.map(lambda x: jnp.asarray(x, dtype), start)
     _check(cell, params, u, start, reset, mask, solver, guess)
     system = System(params, u, start, reset, mask)
-    h, certificate = _solve(cell, Sequential() if time == 1 else solver, system, jax.lax.stop_gradient(guess))
+    h, certificate = _solve(cell, Sequential() if time == 1 else solver, system, lax.stop_gradient(guess))
     if getattr(solver, "on_failure", "") == "raise":
         _raise_unless_converged(certificate.status, certificate.residual)
-    norms = cell.structure.norms(linearise(cell, jax.lax.stop_gradient(system), jax.lax.stop_gradient(h))[1])
     final = jax.tree.map(lambda x: x[:, -1], h)
     iterations, residual, prefix, status = certificate
-    return Solution(h, final, iterations, residual, prefix, growth(norms), status)
+    rate = _growth(cell, solver, *lax.stop_gradient((system, h)))
+    return Solution(h, final, iterations, residual, prefix, rate, status)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -90,45 +85,20 @@ def _solve(cell: Any, solver: Any, system: System, guess: Any) -> tuple[Any, Any
 def _moved(cell, solver, primals, tangents):
     system, moved = primals[0], tangents[0]
     h, certificate = _solve(cell, solver, *primals)
+    method = solver.linear_method if _has_jacobian(cell, solver, h) else STEPWISE
     still = jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0) if x.dtype == jnp.int32 else 0 * x, certificate)
-    return (h, certificate), (_tangent(cell, getattr(solver, "linear_method", "auto"), system, h, moved), still)
+    return (h, certificate), (tangent(cell, method, system, h, moved), still)
 
 
-# What the scan needs is computed again in the backward pass. There is nothing to protect it from, hence no barrier.
-@partial(jax.checkpoint, static_argnums=(0, 1), prevent_cse=False)
-def _tangent(cell: Any, method: str, system: System, h: Any, moved: System) -> Any:
-    """dh for a change of the system's params, u and h0."""
-    h_before = before(system, h)
-
-    def after(params: Any, u: Any) -> Any:
-        return step(cell, system._replace(params=params, u=u), h_before)
-
-    _, driven = jax.jvp(after, (system.params, system.u), (moved.params, moved.u))
-    _, jac = linearise(cell, system, h)
-    b, start = jax.tree.map(partial(jnp.add, _linear_zero(moved)), (driven, moved.h0))
-    return _linear_recurrence(cell.structure, method, jac, b, start)
+def _has_jacobian(cell: Any, solver: Any, h: Any) -> bool:
+    """Whether the derivatives use the Jacobians themselves: not those of mixing states that were stepped through."""
+    return explicit(cell, h) and not (isinstance(solver, Sequential) and isinstance(cell.structure, Heads))
 
 
-def _linear_recurrence(structure: Any, method: str, jac: Any, b: Any, start: Any) -> Any:
-    """δ_t = J_t δ_{t-1} + b_t, linear in b and δ_0 also for JAX: with a transpose."""
-    end = jax.tree.map(jnp.zeros_like, start)
-    scan = partial(structure.scan, jac, method=method)
-
-    def system(x: Any) -> Any:
-        return jax.tree.map(jnp.subtract, x, structure.apply(jac, previous(x, end, None)))
-
-    def transposed(_: Any, g: Any) -> Any:
-        return jax.vjp(scan, jax.tree.map(jnp.zeros_like, g))[1](g)[0]
-
-    first = structure.apply(jax.tree.map(lambda x: x[:, :1], jac), jax.tree.map(lambda x: x[:, None], start))
-    b = jax.tree.map(lambda x, y: x.at[:, :1].add(y), b, first)
-    return lax.custom_linear_solve(system, b, lambda _, b: scan(b), transposed)
-
-
-def _linear_zero(moved: System) -> jax.Array:
-    """A zero that depends linearly on all that moves, as `custom_linear_solve` wants of its right-hand sides."""
-    leaves = [x for x in jax.tree.leaves(moved) if x.dtype != jax.dtypes.float0]
-    return jnp.where(False, sum(x.ravel()[0] for x in leaves), 0)
+def _growth(cell: Any, solver: Any, system: System, h: Any) -> jax.Array:
+    if _has_jacobian(cell, solver, h):
+        return growth(cell.structure.norms(linearise(cell, system, h)[1]))
+    return jnp.full(jax.tree.leaves(h)[0].shape[0], jnp.nan)
 
 
 def _sizes(u: Any) -> tuple[int, int]:

@@ -62,7 +62,7 @@ def _solve(solver, cell, others, system, guess):
     start = _Shard(guess, left, rows.astype(jnp.int32), rows + jnp.inf, rows, rows == 0)
     body = partial(_iterate, solver, cell, system, tolerance)
     done = lax.while_loop(lambda shard: _any(shard.going, others), body, start)
-    failed = ~(done.residual <= tolerance * jnp.maximum(1, done.size))
+    failed = ~(done.residual <= _bound(tolerance, done.size))
     certificate = _certify(cell, system, tolerance, done, failed)
     if solver.on_failure != "sequential":
         return done.h, certificate
@@ -80,7 +80,7 @@ def _iterate(solver, cell, system, tolerance, shard):
     apply = lambda delta, part: (_after(structure, part, delta), delta)  # noqa: E731
     before = structure.unpack(mine(lax.scan(apply, zero, maps)[1], AXIS), left)
     first, worst, size = jnp.isinf(shard.residual), jnp.max(worst, axis=0), jnp.max(sizes, axis=0)
-    open_ = (worst > tolerance * jnp.maximum(1, size)) & jnp.isfinite(worst) & jnp.isfinite(size)
+    open_ = (worst > _bound(tolerance, size)) & jnp.isfinite(worst) & jnp.isfinite(size)
     going = shard.going & open_ & (shard.iterations < solver.max_iterations)
     going &= first | (worst <= HOPELESS * jnp.maximum(1, shard.residual))
     delta = structure.scan(jac, force, before)
@@ -95,7 +95,7 @@ def _after(structure, part, delta):
 
 def _certify(cell, system, tolerance, shard, failed):
     each = largest_each_step(residual(cell, system._replace(h0=shard.left), shard.h))
-    exact = leading(each <= (tolerance * jnp.maximum(1, shard.size))[:, None])
+    exact = leading(each <= _bound(tolerance, shard.size)[:, None])
     time, number = each.shape[1], lax.axis_index(AXIS)
     total = time * lax.axis_size(AXIS)
     prefix = lax.pmin(jnp.where(exact == time, total, number * time + exact), AXIS)
@@ -127,6 +127,11 @@ def _step_through(cell, system, shard, failed, certificate):
     status = jnp.where(ok, Status.FELL_BACK, Status.DIVERGED).astype(jnp.int32)
     residual = jnp.where(ok, 0, jnp.inf).astype(certificate.residual.dtype)
     return h, choose_rows(failed, Certificate(certificate.iterations, residual, prefix, status), certificate)
+
+
+def _bound(tolerance: float, size: jax.Array) -> jax.Array:
+    """The residual that counts as solved, as in `solution.threshold`, from the size of the whole rows."""
+    return jnp.where(jnp.isfinite(size), tolerance * jnp.maximum(1, size), -1)
 
 
 def _from_the_left(last: Any, h0: Any) -> Any:

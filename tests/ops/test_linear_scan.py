@@ -24,12 +24,11 @@ CASES = {
 }
 MATRIX = [
     *(("sequential", "float32", name) for name in CASES),
-    *((method, "float32", name) for method in METHODS[1:] for name in ("flags", "constant", "per_row")),
-    *(("sequential", kind, "reverse") for kind in ("float64", "bfloat16")),
+    *((method, "float32", name) for method in METHODS[1:] for name in ("constant", "per_row")),  # "flags": test_dtypes
     *((method, "complex64", "reverse") for method in METHODS[:2]),
-    ("auto", "float32", "reverse"),
-    *((f"interpret:{name}", "float32", case) for name in ("tpu", "gpu") for case in ("reverse", "constant")),
-    *((f"interpret:{name}", "complex64", "reverse") for name in ("tpu", "gpu")),
+    *((f"interpret:{name}", "float32", "constant") for name in ("tpu", "gpu")),
+    ("interpret:gpu", "complex64", "reverse"),
+    pytest.param("interpret:tpu", "complex64", "reverse", marks=pytest.mark.slow),
 ]
 
 
@@ -47,12 +46,10 @@ def decays(seed, *shape, kind=""):
 
 @cache
 def problem(name, kind, time=T):
-    """(a, b, h0), options, the cotangent: all of them exact in the narrowest dtype that takes them."""
+    """(a, b, h0), options, the cotangent."""
     case = CASES[name]
     shape = tuple(time if n == T else n for n in case["decay"])
-    b, g = (np.asarray(jnp.asarray(random(s, B, time, C, kind=kind))) for s in (1, 2))
-    if kind != "complex64":
-        b, g = (np.asarray(jnp.asarray(x).astype(jnp.bfloat16).astype(jnp.float32)) for x in (b, g))
+    b, g = (random(s, B, time, C, kind=kind) for s in (1, 2))
     h0 = random(3, B, C, kind=kind) if case["h0"] else None
     reset, mask = np.random.default_rng(4).random((2, B, time)) < np.array([0.2, 0.8])[:, None, None]
     flags = {name: flag for name, flag in (("reset", reset), ("mask", mask)) if name in case["flags"]}
@@ -78,21 +75,15 @@ def expected(name, kind, time=T):
 
 def ours(name, kind, method, time=T):
     (a, b, h0), options, g = problem(name, kind, time)
-    with jax.enable_x64(kind == "float64"):
-        narrow = kind if kind == "complex64" else "float64" if kind == "float64" else "float32"
-        a, h0 = (None if x is None else jnp.asarray(x, narrow) for x in (a, h0))
-        run = partial(linear_scan, **options, method=method)
-        return jax.jit(partial(gradients, run))([a, jnp.asarray(b, kind), h0], jnp.asarray(g, kind))
+    run = partial(linear_scan, **options, method=method)
+    return jax.jit(partial(gradients, run))([a, b, h0], g)
 
 
 @pytest.mark.parametrize(("method", "kind", "name"), MATRIX)
 def test_values_and_gradients_are_the_reference_s(method, kind, name, close):
     h, gradient = ours(name, kind, method)
     assert h.dtype == kind
-    wanted_h, wanted_gradient = expected(name, "complex64" if kind == "complex64" else "float32")
-    tolerance = {"complex64": "float32"}.get(kind, kind)
-    close(h, wanted_h, tolerance)
-    close(gradient, wanted_gradient, tolerance)
+    close((h, gradient), expected(name, kind))
 
 
 @pytest.mark.parametrize(("name", "time"), [("reverse", 1), ("per_row", 2)])
@@ -107,7 +98,8 @@ def test_each_argument_has_its_derivative_alone(close):
     def loss(*inputs):
         return jnp.sum(jnp.sin(linear_scan(*inputs)))
 
-    close([jax.grad(loss, i)(*inputs) for i in range(3)], list(jax.grad(loss, (0, 1, 2))(*inputs)))
+    alone = jax.jit(lambda *x: tuple(jax.grad(loss, i)(*x) for i in range(3)))(*inputs)
+    close(alone, jax.jit(jax.grad(loss, (0, 1, 2)))(*inputs))
 
 
 A, X, H0 = decays(0, B, T, C), random(1, B, T, C), random(3, B, C)

@@ -1,4 +1,4 @@
-"""linear_scan_project against the whole recurrence in float64, read out at once."""
+"""linear_scan_project: states that are made, read and dropped chunk by chunk (values and gradients: test_dtypes)."""
 
 import re
 from functools import partial
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseq.ops import linear_scan_project, reference
+from jaxseq.ops import linear_scan_project
 
 B, T, D, N = 2, 12, 3, 2
 
@@ -32,23 +32,6 @@ def problem(kind):
 
 def projected(params, xs, h0, **options):
     return linear_scan_project(partial(coefficients, params), partial(readout, params), xs, h0, **options)
-
-
-def whole(params, xs, h0, mask, reset):
-    h = reference.linear_scan(*coefficients(params, xs), h0, reset=reset, mask=mask)
-    return readout(params, h, xs), h[:, -1]
-
-
-def gradients(run, inputs):
-    y, pull = jax.vjp(run, *inputs)
-    return y, pull(jax.tree.map(jnp.cos, y))
-
-
-def test_values_and_gradients_of_all_that_is_closed_over_are_the_reference_s(close):
-    with jax.enable_x64(True):
-        inputs, options = problem("float64")
-        wanted = jax.jit(partial(gradients, partial(whole, **options)))(inputs)
-        close(jax.jit(partial(gradients, partial(projected, **options, chunk=5)))(inputs), wanted, "float64")
 
 
 def test_two_halves_with_the_state_carried_are_the_whole(close):

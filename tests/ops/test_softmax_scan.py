@@ -41,29 +41,42 @@ def run_with_gradients(op, options, mask, arrays):
     return o, sums, pull((jnp.asarray(g, o.dtype), jax.tree.map(jnp.zeros_like, sums)))[0]
 
 
-def ours_and_wanted(keys, spread=1.0, kind="float32", **options):
+def given(keys, spread):
+    """The arrays of those names, and flags that fit."""
     arrays, flags = problem(spread)
     if "state" not in keys:
         flags = {**flags, "mask": flags["mask"] | (np.arange(T) == 0)}
-    arrays = {key: arrays[key] for key in keys}
-    ours = partial(run_with_gradients, softmax_scan, {**flags, **options}, flags["mask"])
-    wanted = partial(run_with_gradients, reference.softmax_scan, flags, flags["mask"])
+    return {key: arrays[key] for key in keys}, flags
+
+
+@cache
+def compiled(op, method=None):
+    options = {} if method is None else {"method": method}
+    return jax.jit(lambda arrays, flags: run_with_gradients(op, {**flags, **options}, flags["mask"], arrays))
+
+
+def ours_and_wanted(keys, spread=1.0, kind="float32"):
+    arrays, flags = given(keys, spread)
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), arrays)
-        wanted = jax.tree.map(np.asarray, jax.jit(wanted)(wide))
+        wanted = jax.tree.map(np.asarray, compiled(reference.softmax_scan)(wide, flags))
     with jax.enable_x64(kind == "float64"):
-        return jax.jit(ours)(jax.tree.map(lambda x: jnp.asarray(x, kind), arrays)), wanted
+        return compiled(softmax_scan)(jax.tree.map(lambda x: jnp.asarray(x, kind), arrays), flags), wanted
 
 
 def test_values_and_gradients_are_the_reference_s(close):
     close(*ours_and_wanted(("s", "v", "state", "decay", "bonus")))
 
 
+@cache
+def forward(method):
+    return jax.jit(partial(softmax_scan, method=method))
+
+
 @pytest.mark.parametrize("method", METHODS[1:])
 def test_every_method_gives_the_same(method, close):
     arrays, flags = problem(1.0)
-    runs = (jax.jit(partial(softmax_scan, **flags, method=name)) for name in (method, METHODS[0]))
-    close(*(run(**arrays) for run in runs))
+    close(*(forward(name)(**arrays, **flags) for name in (method, METHODS[0])))
 
 
 def test_without_a_bonus_the_current_token_is_one_of_all(close):
@@ -73,7 +86,10 @@ def test_without_a_bonus_the_current_token_is_one_of_all(close):
 def test_a_constant_added_to_all_scores_changes_nothing(close):
     arrays, flags = problem(1.0)
     s, m = (np.round(256 * x) / 256 for x in (arrays["s"], arrays["state"][0]))  # exact with 4096 added, too
-    run = jax.jit(lambda s, m: softmax_scan(**{**arrays, "s": s, "state": (m, *arrays["state"][1:])}, **flags)[0])
+
+    def run(s, m):
+        return forward(METHODS[0])(**{**arrays, "s": s, "state": (m, *arrays["state"][1:])}, **flags)[0]
+
     close(run(s + 4096, m + 4096), run(s, m))
 
 
@@ -103,14 +119,21 @@ def test_with_a_bonus_it_is_the_wkv_of_rwkv_4(close):
 
 def test_two_halves_with_the_state_carried_are_the_whole(close):
     arrays, flags = problem(1.0)
-    run = jax.jit(partial(softmax_scan, decay=arrays["decay"], bonus=arrays["bonus"]))
+    constant = {"decay": arrays["decay"], "bonus": arrays["bonus"]}
 
     def part(state, steps):
-        return run(arrays["s"][:, steps], arrays["v"][:, steps], state, **{k: x[:, steps] for k, x in flags.items()})
+        timed = {key: x[:, steps] for key, x in {"s": arrays["s"], "v": arrays["v"], **flags}.items()}
+        return forward(METHODS[0])(**timed, state=state, **constant)
 
     (first, state), (both, final) = part(arrays["state"], slice(0, 6)), part(arrays["state"], slice(None))
     second, end = part(state, slice(6, None))
     close((jnp.concatenate([first, second], axis=1), end), (both, final))
+
+
+@jax.jit
+def without_a_state(s, v, decay, bonus, mask):
+    o, pull = jax.vjp(lambda s, v: softmax_scan(s, v, decay=decay, bonus=bonus, mask=mask)[0], s, v)
+    return o, pull(jnp.ones_like(o))
 
 
 @pytest.mark.parametrize("absent", ["mask", "score"])
@@ -118,14 +141,8 @@ def test_before_the_first_token_that_counts_the_output_is_zero_and_derivatives_a
     arrays, _ = problem(1.0)
     counts = jnp.broadcast_to(jnp.arange(T) >= 3, (B, T))
     s = jnp.where(counts[..., None], arrays["s"], arrays["s"] if absent == "mask" else -jnp.inf)
-    run = partial(softmax_scan, decay=arrays["decay"], bonus=arrays["bonus"], mask=counts if absent == "mask" else None)
-
-    @jax.jit
-    def gradients(s, v):
-        o, pull = jax.vjp(lambda s, v: run(s, v)[0], s, v)
-        return o, pull(jnp.ones_like(o))
-
-    o, cotangents = gradients(s, jnp.asarray(arrays["v"]))
+    mask = counts | (absent == "score")
+    o, cotangents = without_a_state(s, arrays["v"], arrays["decay"], arrays["bonus"], mask)
     assert bool(jnp.all(o[:, :3] == 0))
     assert bool(jnp.all(o[:, 3:] != 0))
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in cotangents)
@@ -135,22 +152,19 @@ def test_before_the_first_token_that_counts_the_output_is_zero_and_derivatives_a
 def test_a_nan_stays_in_its_row_and_its_document(name):
     arrays, _ = problem(1.0)
     reset = jnp.zeros((B, T), bool).at[1, 7].set(True)
-    run = jax.jit(lambda s, v: softmax_scan(s, v, decay=arrays["decay"], bonus=arrays["bonus"], reset=reset)[0])
-    s, v = (jnp.asarray(arrays[key]).at[1, 3].set(jnp.nan if key == name else 0) for key in ("s", "v"))
-    clean, poisoned = run(arrays["s"], arrays["v"]), run(s, v)
+    run = partial(forward(METHODS[0]), reset=reset, mask=jnp.ones((B, T), bool))
+    dirty = {**arrays, name: jnp.asarray(arrays[name]).at[1, 3].set(jnp.nan)}
+    clean, poisoned = run(**arrays)[0], run(**dirty)[0]
     assert bool(jnp.all(jnp.isnan(poisoned[1, 3:7])))
     assert bool(jnp.all(poisoned.at[1, 3:7].set(clean[1, 3:7]) == clean))
 
 
-def test_bfloat16_values_come_back_in_bfloat16_with_a_float32_state(close):
+def test_the_state_of_bfloat16_values_is_float32():
     arrays, flags = problem(1.0)
-    v = jnp.asarray(arrays["v"], jnp.bfloat16)
-    run = jax.jit(partial(softmax_scan, **flags))
-    o, state = run(arrays["s"], v, arrays["state"])
-    wanted, wide_state = run(arrays["s"], v.astype(jnp.float32), arrays["state"])
+    half = {**arrays, "v": jnp.asarray(arrays["v"], jnp.bfloat16)}
+    o, state = jax.eval_shape(softmax_scan, **half, **flags)
     assert o.dtype == jnp.bfloat16
     assert {x.dtype for x in state} == {jnp.dtype(jnp.float32)}
-    close((o, state), (wanted.astype(jnp.bfloat16), wide_state))
 
 
 S, X = np.ones((B, T, H), np.float32), np.ones((B, T, H, V), np.float32)

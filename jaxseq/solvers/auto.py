@@ -1,0 +1,93 @@
+"""The solver that is fastest for a cell at a shape, by platform, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+
+from jaxseq.ops.by_platform import by_platform
+from jaxseq.ops.checks import check_choice
+from jaxseq.ops.choice import PLATFORMS
+from jaxseq.solvers.heads import Heads
+from jaxseq.solvers.iterate import Certificate
+from jaxseq.solvers.newton import Newton
+from jaxseq.solvers.sequential import Sequential
+from jaxseq.solvers.split import split_in_time
+from jaxseq.solvers.structure import SHARDED
+from jaxseq.solvers.system import System, length
+
+LARGEST_HEAD = 16  # states that mix, up to which composing K x K matrices may pay
+FEW_LANES = {"gpu": 16384, "tpu": 0}  # B · D below which Newton is taken: a sequential kernel's chain of steps binds
+
+
+@dataclass(frozen=True)
+class Auto:
+    """`Sequential` (fused where there is a kernel), or `Newton` in windows or over all steps, see `explain`.
+
+    With time split over the mesh axis "seq" it is sequence-parallel Newton.
+
+    Attributes:
+      tolerance, max_iterations, on_failure: Newton's.
+    """
+
+    tolerance: float | None = None
+    max_iterations: int = 30
+    on_failure: str = "sequential"
+
+    def run(self, cell: Any, system: System, guess: Any = None) -> tuple[Any, Certificate]:
+        """The states of the system and their certificate."""
+        solvers = {platform: self.choose(cell, _lanes(system), length(system), platform)[0] for platform in PLATFORMS}
+        if len(set(solvers.values())) == 1:
+            return solvers["cpu"].run(cell, system, guess)
+        branches = {PLATFORMS[name]: partial(solver.run, cell) for name, solver in solvers.items()}
+        return by_platform(branches, system, guess)
+
+    @property
+    def linear_method(self) -> str:
+        """The method of the linear recurrence of the derivatives."""
+        return SHARDED if split_in_time() else "auto"
+
+    def choose(self, cell: Any, lanes: int, time: int, platform: str) -> tuple[Newton | Sequential, str]:
+        """The solver and the reason for it, for B · D = `lanes` channels and `time` steps."""
+        newton = partial(Newton, self.tolerance, self.max_iterations, on_failure=self.on_failure)
+        if split_in_time():
+            return newton(method=SHARDED), "time is split over devices: one exchange per iteration"
+        if platform == "cpu":
+            return Sequential(), "no Newton method is faster at any shape of `python launch/benchmark.py solvers`"
+        if isinstance(cell.structure, Heads):
+            return _mixing(newton, cell.structure.size)
+        if lanes < FEW_LANES[platform]:
+            return newton(), f"under {FEW_LANES[platform]} lanes a step's latency binds, not the memory (estimated)"
+        return Sequential(), "the fused kernel reads u once and writes h once (compiled, not timed)"
+
+
+def explain(cell: Any, batch: int, time: int, platform: str | None = None) -> str:
+    """What `Auto()` takes for a cell at (B, T), and why.
+
+    Args:
+      cell: any cell.
+      batch, time: B and T.
+      platform: "cpu", "tpu" or "gpu"; the one that jax runs on if None.
+
+    Raises:
+      ValueError: a platform that is not known.
+    """
+    platform = jax.default_backend() if platform is None else platform
+    check_choice("platform", platform, tuple(PLATFORMS))
+    state = jax.tree.leaves(jax.eval_shape(lambda: cell.init_state(batch)))[0]
+    solver, reason = Auto().choose(cell, state.size, time, platform)
+    return f"{type(cell).__name__} at B = {batch}, T = {time}, {state.size} lanes on {platform}: {solver}: {reason}"
+
+
+def _mixing(newton: Callable[..., Newton], size: int | None) -> tuple[Newton | Sequential, str]:
+    if size is not None and size <= LARGEST_HEAD:
+        return newton(), f"heads of at most {LARGEST_HEAD} channels: matrices small enough to compose (estimated)"
+    return Sequential(), f"over {LARGEST_HEAD} channels mix: composing their matrices costs more than steps (estimated)"
+
+
+def _lanes(system: System) -> int:
+    return jax.tree.leaves(system.h0)[0].size
