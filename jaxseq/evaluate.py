@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from jaxseq.checkpoint import read_model
-from jaxseq.data import ByteTokenizer, manifest, open_corpus, stream_batches
+from jaxseq.data import ByteTokenizer, manifest, open_source, stream_batches
 from jaxseq.model import LanguageModel
 from jaxseq.model.loss import token_nats
 from jaxseq.sharding import constrain
@@ -110,12 +110,12 @@ def evaluate_workdir(
 ) -> Evaluation:
     """`evaluate` for a checkpoint of a run (the latest by default), on a split of the data the run was given.
 
-    Raises FileNotFoundError and ValueError as `checkpoint.read_model` and `data.open_corpus` do, and ValueError where
+    Raises FileNotFoundError and ValueError as `checkpoint.read_model` and `data.open_source` do, and ValueError where
     the split is no longer what the run's manifest says.
     """
     config, model, params, _ = read_model(workdir, step)
     data, tokenizer = config.data, ByteTokenizer()
-    corpus = open_corpus(data.source, encoding=data.encoding, field=data.field, piece_bytes=data.piece_bytes)
+    corpus = open_source(data.source, encoding=data.encoding, field=data.field, piece_bytes=data.piece_bytes)
     recorded = json.loads((Path(workdir) / "manifest.json").read_text())["splits"][split]
     if (found := manifest(corpus)["splits"][split]) != recorded:
         raise ValueError(f"the {split} split of {data.source} has changed since the run: {recorded}, now {found}")

@@ -13,7 +13,8 @@ class DataConfig:
     """What is read.
 
     Attributes:
-      source: "stdlib" (the Python standard library's own sources), a file, a directory, a glob, or .jsonl files.
+      source: "stdlib" (the Python standard library's own sources), a file, a directory, a glob, or .jsonl files; or
+        "parity:100", a task made up as it is read, see `data.synthetic`.
       encoding: "utf-8" refuses anything else; "bytes" takes any bytes.
       field: of a .jsonl line, the text.
       piece_bytes: larger plain files are cut into documents of at most this many bytes.

@@ -8,6 +8,7 @@ from jaxseq.benchmark.depth import depth
 from jaxseq.benchmark.matmul import matmul
 from jaxseq.benchmark.ops import ops
 from jaxseq.benchmark.scan import scan
+from jaxseq.benchmark.solvers import solvers
 from jaxseq.benchmark.static import static
 from jaxseq.benchmark.train import train
 
@@ -17,6 +18,7 @@ BENCHMARKS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "matmul": matmul,
     "ops": ops,
     "scan": scan,
+    "solvers": solvers,
     "static": static,
     "train": train,
 }

@@ -17,8 +17,9 @@ def static(topology: str = "v5e:2x2") -> Iterator[dict[str, Any]]:
     """Rows for a TPU topology (v5e:2x2, v5p:2x2x1, v6e:2x2, v5e:4x4, ...) or a GPU (h100, h200).
 
     TPU, per kernel and direction: HBM bytes moved over the least possible, temporaries, cycles of the inner loop and of
-    HBM time per step and tile of 8 x 128 channels; per sharded scan and length: collectives and bytes exchanged. GPU:
-    registers, spills and shared memory. See `static_tpu` and `static_gpu` for the fields.
+    HBM time per step and tile of 8 x 128 channels; per sharded scan and length: collectives and bytes exchanged; per
+    cell and width: cycles of stepping and of Newton in registers. GPU: registers, spills and shared memory. See
+    `static_tpu`, `static_newton` and `static_gpu` for the fields.
 
     Compiled in another process: where the compilers write their dumps is read once, when they are loaded.
 
@@ -43,6 +44,9 @@ def _tpu(topology: str) -> Iterator[dict[str, Any]]:
         key = row["kernel"], row["direction"]
         yield row | (found[key] if row["method"].startswith("kernel") else {})
     yield from _child("static_split", topology, "", TPU_ENVIRONMENT)
+    with tempfile.TemporaryDirectory() as dump:
+        flags = f"--xla_jf_dump_to={dump} --xla_jf_dump_llo_text=true"
+        yield from _child("static_newton", topology, dump, TPU_ENVIRONMENT | {"LIBTPU_INIT_ARGS": flags})
 
 
 def _child(module: str, topology: str, dump: str, environment: dict[str, str]) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from jaxseq.data.corpus import Corpus, Documents, open_corpus
 from jaxseq.data.manifest import manifest, xz_bits_per_byte
 from jaxseq.data.pipeline import train_batches
 from jaxseq.data.stream import StreamBatches, stream_batches
+from jaxseq.data.synthetic import open_source
 from jaxseq.data.tokenizer import ByteTokenizer, TextStream
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "TextStream",
     "manifest",
     "open_corpus",
+    "open_source",
     "stream_batches",
     "train_batches",
     "xz_bits_per_byte",

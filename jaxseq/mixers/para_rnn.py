@@ -8,6 +8,7 @@ training code is followed where the figure is silent.)
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import flax.linen as nn
@@ -15,12 +16,20 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.cells import CELLS, Cell
+from jaxseq.cells.recurrent import FORMS
 from jaxseq.mixers.base import Mixer, as_state, linear, scale
 from jaxseq.ops import causal_conv, rms_norm
 from jaxseq.sharding import param
-from jaxseq.solvers import Newton, Sequential, solve
+from jaxseq.solvers import Auto, DampedNewton, FixedPoint, Newton, QuasiNewton, Sequential, Solution, Status, solve
+from jaxseq.solvers.jacobian import largest_jacobian
 
-SOLVERS = ("newton", "sequential")
+ITERATIVE: dict[str, type[Newton]] = {
+    "newton": Newton,
+    "quasi": QuasiNewton,
+    "damped": DampedNewton,
+    "fixed_point": FixedPoint,
+}
+SOLVERS = (*ITERATIVE, "sequential", "auto")
 
 
 class ParaRNN(Mixer):
@@ -28,31 +37,40 @@ class ParaRNN(Mixer):
 
     Attributes:
       cell: a name in CELLS.
+      recurrent: form of the recurrent maps of cells that have a choice: "diagonal" (channels do not mix over time:
+        linear scans of a few numbers a step) or "dense" (they do, within a head).
       inner: width of the cell's input and state (default: width).
-      heads: blocks of the cell's input map.
+      heads: blocks of the cell's maps.
       conv_width: taps of the convolution.
       clip: bound on the cell's recurrent weights during training; "cell" for the cell's own recommendation, None for
         no bound.
-      solver: "newton" (parallel over time) or "sequential".
-      tolerance, max_iterations: Newton's, see `Newton`.
+      solver: "newton", "quasi", "damped" or "fixed_point" (parallel over time), "sequential", or "auto" (see `Auto`).
+      tolerance, max_iterations, on_failure: of all but "sequential", see `Newton`; None for the solver's own.
+      window: of the parallel ones, see `Newton`.
 
-    State: {"conv": (B, conv_width - 1, inner), "h": (B, *cell state)} float32. With `mutable=["diagnostics"]` the
-    module reports `iterations` (mean over sequences) and `converged` (fraction of sequences).
+    State: {"conv": (B, conv_width - 1, inner), "h": (B, inner) or a tuple of them, as the cell has it} float32. With
+    `mutable=["diagnostics"]` the module reports over its sequences `iterations` (mean) and `iterations_max`,
+    `converged` and `fell_back` (fractions), `residual` (max), `growth` (mean), see `Solution`, and `jacobian` (max of
+    `largest_jacobian`); with `mutable=["trace"]` it gives the `system` that it solves: (params, u, h0).
     """
 
     cell: str = "para_gru"
+    recurrent: str = "diagonal"
     inner: int | None = None
     heads: int = 1
     conv_width: int = 4
     clip: float | str | None = "cell"
     solver: str = "newton"
-    tolerance: float = 1e-6
-    max_iterations: int = 30
+    tolerance: float | None = None
+    max_iterations: int | None = None
+    window: int | None = None
+    on_failure: str = "sequential"
 
     def make_cell(self) -> Cell:
         """The cell named by the fields."""
-        if self.cell not in CELLS:
-            raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {self.cell!r}")
+        for name, choices in (("cell", CELLS), ("recurrent", FORMS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         for name in ("inner", "conv_width"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -60,16 +78,26 @@ class ParaRNN(Mixer):
             raise ValueError(f'clip must be a number, None or "cell", got {self.clip!r}')
         if isinstance(self.clip, float | int) and not self.clip > 0:
             raise ValueError(f"clip must be positive, got {self.clip}")
-        inner = self.inner or self.width
-        return CELLS[self.cell](inner, inner, heads=self.heads)
+        inner, kind = self.inner or self.width, CELLS[self.cell]
+        if "recurrent" in {field.name for field in fields(kind)}:
+            return kind(inner, inner, heads=self.heads, recurrent=self.recurrent)  # pyright: ignore[reportCallIssue]
+        if self.recurrent != "diagonal":
+            raise ValueError(f"recurrent must be diagonal for the cell {self.cell}, got {self.recurrent!r}")
+        return kind(inner, inner, heads=self.heads)
 
-    def make_solver(self) -> Newton | Sequential:
+    def make_solver(self) -> Newton | Sequential | Auto:
         """The solver named by the fields."""
         if self.solver not in SOLVERS:
             raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {self.solver!r}")
-        return Newton(self.tolerance, self.max_iterations) if self.solver == "newton" else Sequential()
+        if self.solver == "sequential":
+            return Sequential()
+        if self.solver == "auto" and self.window is not None:
+            raise ValueError(f"window must be None for the solver auto, got {self.window}")
+        names = ("tolerance", "max_iterations", "window", "on_failure")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return Auto(**given) if self.solver == "auto" else ITERATIVE[self.solver](**given)
 
-    def init_state(self, batch: int) -> dict[str, jax.Array]:
+    def init_state(self, batch: int) -> dict[str, Any]:
         """Zeros for the convolution, the cell's own initial state."""
         h = self.make_cell().init_state(batch)
         return {"conv": jnp.zeros((batch, self.conv_width - 1, self.inner or self.width), jnp.float32), "h": h}
@@ -85,7 +113,9 @@ class ParaRNN(Mixer):
         params = self.param("cell", self._init_cell, cell)
         u = cell.inputs(params, nn.silu(branch))
         solution = solve(cell, params, u, state["h"], reset=reset, mask=mask, solver=self.make_solver())
-        self._report(solution)
+        largest = largest_jacobian(cell, params, u, solution, state["h"], reset, mask)
+        self._report(solution, largest)
+        self.sow("trace", "system", (params, u, state["h"]))
         y = cell.output(params, solution.h, u).astype(x.dtype)
         y = rms_norm(y, scale(self, "norm", inner, "inner")) * nn.silu(gate)
         return linear(self, "w_o", y, self.width, ("inner", "embed")), {"conv": as_state(conv), "h": solution.final}
@@ -108,7 +138,21 @@ class ParaRNN(Mixer):
             return None
         return cell.clip[name] if isinstance(self.clip, str) else self.clip
 
-    def _report(self, solution: Any) -> None:
-        for name in ("iterations", "converged"):
-            value = jnp.mean(getattr(solution, name).astype(jnp.float32))
+    def _report(self, solution: Solution, jacobian: jax.Array) -> None:
+        for name, value in summary(solution, jacobian).items():
             self.sow("diagnostics", name, value, init_fn=lambda: jnp.zeros(()), reduce_fn=lambda _, new: new)
+
+
+def summary(solution: Solution, jacobian: jax.Array) -> dict[str, jax.Array]:
+    """The diagnostics of `ParaRNN`, float32 scalars, from a solution and the largest Jacobians (B,)."""
+    iterations = solution.iterations.astype(jnp.float32)
+    values = {
+        "iterations": jnp.mean(iterations),
+        "iterations_max": jnp.max(iterations),
+        "converged": jnp.mean(solution.converged),
+        "fell_back": jnp.mean(solution.status == Status.FELL_BACK),
+        "residual": jnp.max(solution.residual),
+        "growth": jnp.mean(solution.growth),
+        "jacobian": jnp.max(jacobian),
+    }
+    return {name: value.astype(jnp.float32) for name, value in values.items()}

@@ -125,7 +125,7 @@ def _instance(moving: jax.Array, x: Any) -> jax.Array:
     """x, or zeros that are linear in what moves, as a linear system's right-hand side has to be."""
     if not isinstance(x, SymbolicZero):
         return x
-    return jnp.broadcast_to(jnp.where(False, moving.ravel()[0], 0), x.shape).astype(x.dtype)
+    return jnp.zeros(x.shape, x.dtype) + jnp.where(False, moving.ravel()[0], 0)
 
 
 def _sum(tree: Any, other: Any) -> Any:

@@ -19,12 +19,12 @@ from jax import lax
 class Algebra:
     """What one A does to one state, how two compose, and what sums are. All of it acts on leading axes alike."""
 
-    apply: Callable[[jax.Array, jax.Array], jax.Array]  # A h
-    product: Callable[[jax.Array, jax.Array], jax.Array]  # A h again, for all steps at once, as one differentiates it
-    compose: Callable[[jax.Array, jax.Array], jax.Array]  # A2 A1
-    identity: Callable[[jax.Array], jax.Array]  # the identity in A's shape and dtype
-    transpose: Callable[[jax.Array], jax.Array]
-    add: Callable[[jax.Array, jax.Array], jax.Array] = jnp.add
+    apply: Callable[[Any, Any], Any]  # A h
+    product: Callable[[Any, Any], Any]  # A h again, for all steps at once, as one differentiates it
+    compose: Callable[[Any, Any], Any]  # A2 A1
+    identity: Callable[[Any], Any]  # the identity in A's shape and dtype
+    transpose: Callable[[Any], Any]
+    add: Callable[[Any, Any], Any] = jnp.add
     zero: float = 0.0  # of `add`
 
 

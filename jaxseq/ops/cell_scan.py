@@ -58,10 +58,10 @@ def cell_scan(
         where there is none.
     """
     leaves = jax.tree.leaves(u)
-    _check(leaves, reset, mask)
+    check(leaves, reset, mask)
     dtype = accumulation_dtype(*leaves, *jax.tree.leaves(h0))
     h0 = jnp.zeros_like(leaves[0][:, 0], dtype) if h0 is None else jax.tree.map(lambda x: x.astype(dtype), h0)
-    _check_state(h0, leaves[0])
+    check_state(h0, leaves[0])
     program, tables = make_program(step, params, h0, u, dtype)
     flip = lambda tree: jax.tree.map(lambda x: jnp.flip(x, 1), tree) if reverse else tree  # noqa: E731
     h = _scan(program, method, tables, flip(leaves), jax.tree.leaves(h0), flip(reset), flip(mask))
@@ -69,7 +69,7 @@ def cell_scan(
     return jax.tree.unflatten(jax.tree.structure(h0), h)
 
 
-def _check(u: Arrays, reset: jax.Array | None, mask: jax.Array | None) -> None:
+def check(u: Arrays, reset: jax.Array | None, mask: jax.Array | None) -> None:
     if not u:
         raise ValueError("u must have at least one array (B, T, D), got none")
     check_real(**{f"u[{i}]": x for i, x in enumerate(u)})
@@ -79,7 +79,7 @@ def _check(u: Arrays, reset: jax.Array | None, mask: jax.Array | None) -> None:
         raise ValueError(f"u must have at least one time step, got shape {u[0].shape}")
 
 
-def _check_state(h0: Any, u: jax.Array) -> None:
+def check_state(h0: Any, u: jax.Array) -> None:
     for x in jax.tree.leaves(h0):
         check_real(h0=x)
         if x.shape != (u.shape[0], u.shape[2]):
@@ -89,7 +89,7 @@ def _check_state(h0: Any, u: jax.Array) -> None:
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _scan(program, method, tables, u, h0, reset, mask):
     methods = {
-        "sequential": partial(_sequential, program),
+        "sequential": partial(sequential, program),
         **{name: partial(kernel.forward, program) for name, kernel in _kernels(method, h0).items()},
     }
     return dispatch("cell_scan", method, methods, u[0].shape, differentiated=False)(tables, u, h0, reset, mask)
@@ -100,7 +100,7 @@ def _scan_forward(program, method, tables, u, h0, reset, mask):
     return h, (tables, u, h0, reset, mask, h)
 
 
-def _scan_backward(program, method, saved, g):
+def scan_backward(program, method, saved, g):
     *args, h = saved
     methods = {
         "sequential": partial(_adjoint, program),
@@ -110,7 +110,7 @@ def _scan_backward(program, method, saved, g):
     return dtables, du, dh0, None, None
 
 
-_scan.defvjp(_scan_forward, _scan_backward)
+_scan.defvjp(_scan_forward, scan_backward)
 
 
 def _kernels(method: str, h: Arrays) -> dict[str, Kernel]:
@@ -122,7 +122,7 @@ def _kernels(method: str, h: Arrays) -> dict[str, Kernel]:
     return {}
 
 
-def _sequential(program: Program, tables, u, h0, reset, mask):
+def sequential(program: Program, tables, u, h0, reset, mask):
     """One step after another, in place."""
     tables = [jnp.broadcast_to(x, h0[0].shape) for x in tables]
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxseq.ops.checks import check_shapes
 from jaxseq.ops.decay import decayed_scores
 from jaxseq.ops.dplr import dplr_attention
-from jaxseq.ops.matrix_state import attend, check, corrected, from_start, outer, read_state
+from jaxseq.ops.matrix_state import attend, check, from_start, outer, product, read_state, to_end, transposed
 from jaxseq.ops.triangular import unit_lower_solve
 
 
@@ -33,7 +33,7 @@ def delta_rule(
     scale: float = 1.0,
     reset: jax.Array | None = None,
     mask: jax.Array | None = None,
-    chunk: int = 64,
+    chunk: int = 32,
     method: str = "auto",
 ) -> tuple[jax.Array, jax.Array]:
     """y_t = scale S_tᵀ q_t with S_t = (I - β_t k_t k_tᵀ) Diag(e^{log_a_t}) S_{t-1} + β_t k_t v_tᵀ.
@@ -64,8 +64,7 @@ def delta_rule(
     if sizes["G"] < 1 or sizes["H"] % sizes["G"]:
         raise ValueError(f"the heads of q must divide those of v, got {sizes['G']} and {sizes['H']}")
     check(q, k, v, state, log_a, reset, mask, chunk, beta=beta)
-    q, k = (jnp.repeat(x, sizes["H"] // sizes["G"], axis=2) for x in (q * scale, k))
-    tokens = {"q": q, "k": k, "v": v, "beta": beta[..., None]}
+    tokens = {"q": q * scale, "k": k, "v": v, "beta": beta[..., None]}
     return attend("delta_rule", _within, _step, tokens, log_a, state, reset, mask, chunk, method)
 
 
@@ -81,7 +80,7 @@ def rwkv7_attention(
     scale: float = 1.0,
     reset: jax.Array | None = None,
     mask: jax.Array | None = None,
-    chunk: int = 64,
+    chunk: int = 32,
     method: str = "auto",
 ) -> tuple[jax.Array, jax.Array]:
     """y_t = scale S_tᵀ r_t with S_t = (Diag(w_t) - (kk_t ⊙ η_t) kk_tᵀ) S_{t-1} + k_t v_tᵀ.
@@ -109,12 +108,12 @@ def rwkv7_attention(
     return dplr_attention(r, k, v, -kk, kk * eta, log_w, state, **options)
 
 
-def _within(q, k, v, beta, log_a, segments):
+def _within(read, q, k, v, beta, log_a, document):
     """What a chunk does. The solve reads of its scores what is below the diagonal."""
-    document = None if segments is None else segments.document
-    of_q, of_k = (decayed_scores(x, k, log_a, document) for x in (q, k))
-    right = beta * jnp.concatenate([-from_start(k, log_a), v], axis=-1)
-    return corrected(q, k, of_q, unit_lower_solve(-beta * of_k, right), log_a, segments)
+    scores = decayed_scores((q, k), (k,), log_a, document)
+    of_q, of_k = scores[..., 0, :, 0, :], scores[..., 1, :, 0, :]
+    u = unit_lower_solve(-beta * of_k, beta * (v - read(from_start(k, log_a))))
+    return read(from_start(q, log_a)) + product(of_q, u), product(transposed(to_end(k, log_a, document)), u)
 
 
 def _step(S, log_a, k, v, beta):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxseq.ops.checks import check_shapes
 from jaxseq.ops.decay import decayed_scores
-from jaxseq.ops.matrix_state import attend, check, corrected, from_start, outer, product, read_state, to_end, transposed
+from jaxseq.ops.matrix_state import attend, check, from_start, outer, product, read_state, to_end, transposed
 from jaxseq.ops.triangular import unit_lower_solve
 
 
@@ -33,7 +33,7 @@ def dplr_attention(
     scale: float = 1.0,
     reset: jax.Array | None = None,
     mask: jax.Array | None = None,
-    chunk: int = 64,
+    chunk: int = 32,
     method: str = "auto",
 ) -> tuple[jax.Array, jax.Array]:
     """y_t = scale S_tᵀ q_t with S_t = (Diag(e^{log_a_t}) + b_t a_tᵀ) S_{t-1} + k_t v_tᵀ.
@@ -74,17 +74,15 @@ def dplr_attention(
     return attend("dplr_attention", _within, _step, tokens, log_a, state, reset, mask, chunk, method)
 
 
-def _within(q, k, v, a, b, log_a, segments):
+def _within(read, q, k, v, a, b, log_a, document):
     """What a chunk does: what b writes depends on the state before it, what k writes does not."""
-    document = None if segments is None else segments.document
-    a_b, a_k = (decayed_scores(a, x, log_a, document, exclusive=True, strict=True) for x in (b, k))
-    q_b, q_k = (decayed_scores(q, x, log_a, document) for x in (b, k))
-    right = jnp.concatenate([from_start(a, log_a, exclusive=True), product(a_k, v)], axis=-1)
-    done = corrected(q, b, q_b, unit_lower_solve(a_b, right), log_a, segments)
-    return done._replace(
-        inside=done.inside + product(q_k, v),
-        written=done.written + product(transposed(to_end(k, log_a, segments)), v),
-    )
+    scores = decayed_scores((q, a), (b, k), log_a, document, strict=(False, True))
+    of_q, of_a = scores[..., 0, :, :, :], scores[..., 1, :, :, :]
+    right = read(from_start(a, log_a, exclusive=True)) + product(of_a[..., 1, :], v)
+    wrote = jnp.concatenate([unit_lower_solve(of_a[..., 0, :], right), v], axis=-2)
+    keys = jnp.concatenate([to_end(x, log_a, document) for x in (b, k)], axis=-2)
+    y = read(from_start(q, log_a)) + product(of_q.reshape(*of_q.shape[:-2], -1), wrote)
+    return y, product(transposed(keys), wrote)
 
 
 def _step(S, log_a, k, v, a, b):

@@ -29,7 +29,7 @@ from jaxseq.ops.checks import (
 )
 from jaxseq.ops.choice import dispatch
 from jaxseq.ops.chunks import documents, grouped, heads, join, split
-from jaxseq.ops.decay import decay_from_start, decay_to_end, decayed_scores, pairs
+from jaxseq.ops.decay import broken_decays, decay_from_start, decay_to_end, decayed_scores, finite_decays, pairs
 from jaxseq.ops.linear_scan import linear_scan
 
 
@@ -208,14 +208,19 @@ def _associative(q, k, v, log_a, state, bonus, reset, mask, *, chunk):
 
 def _within(x, bonus):
     """What a chunk reads of its own writes, what it writes, and its decay; x as of `_chunks`, with or without M."""
-    q, k, v, log_a, document, strict = x["q"], x["k"], x["v"], x["log_a"], x["document"], bonus is not None
-    scores = decayed_scores(q, k, log_a, document, exclusive=strict, strict=strict)
+    q, k, v, document, strict = x["q"], x["k"], x["v"], x["document"], bonus is not None
+    log_a = finite_decays(x["log_a"])
+    scores = decayed_scores((q,), (k,), log_a, document, strict=(strict,))[..., 0, :, 0, :]
     if bonus is not None:
         scores = scores + jnp.eye(q.shape[-2], dtype=q.dtype) * jnp.sum(q * bonus * k, axis=-1)[..., None]
     ending = None if document is None else document == document[..., -1:]
     keys = k if log_a is None else k * decay_to_end(log_a)
     written = _write(_where(ending, keys), _where(ending, v))
-    return _read(scores, v, pairs(q.shape[-2], document)), written, _decay(x)
+    y = _read(scores, v, pairs(q.shape[-2], document))
+    if log_a is not None:
+        y = y * broken_decays(x["log_a"], document, strict=strict)
+        written = written * broken_decays(x["log_a"], document)[..., -1:, :]
+    return y, written, _decay(x)
 
 
 def _read(scores, v, wanted):
@@ -247,7 +252,8 @@ def _cut(x):
 
 def _carried(x, state, exclusive):
     """What the steps of a chunk read of the state before it, zero from the first reset on."""
-    q = x["q"] if x["log_a"] is None else x["q"] * decay_from_start(x["log_a"], exclusive=exclusive)
+    log_a = finite_decays(x["log_a"])
+    q = x["q"] if log_a is None else x["q"] * decay_from_start(log_a, exclusive=exclusive)
     y = jnp.matmul(q, state, precision=lax.Precision.HIGHEST)
     return y if x["document"] is None else _where(x["document"] == x["before"][..., None], y)
 

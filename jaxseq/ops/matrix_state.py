@@ -1,15 +1,17 @@
 """y_t = S_tᵀ q_t for a state S (B, H, K, V) that every step changes by an affine map: its chunks and their scan.
 
-What the chunks do is theirs to say (`dplr.py`, `delta_rule.py`): affine in the state before them, y_t = Sᵀ read_t +
-inside_t and S' = total S + written. The states are then one affine scan. Chunks are (B, M, H, C, ...): M chunks of C
-steps. Flags select and never multiply: 0 times NaN is NaN.
+What a chunk does is its op's to say (`dplr.py`, `delta_rule.py`) as a function of `read`, x -> Sᵀ x of the state before
+the chunk: y, and what the chunk writes, S' = decay S + written. One chunk after the other reads a state that is there
+and stays in the cache. Side by side they read of every state at once: the columns of S do not mix, so with [0 I] for S
+and [v 0] for v, a chunk gives its affine map. Chunks are (M, B, G, R, C, ...) as in `chunks.py`. Flags select and never
+multiply: 0 times NaN is NaN.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from functools import partial, reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,8 @@ from jaxseq.ops.checks import (
     check_shapes,
 )
 from jaxseq.ops.choice import dispatch
-from jaxseq.ops.decay import decay_from_start, decay_to_end
+from jaxseq.ops.chunks import documents, grouped, heads, join, split
+from jaxseq.ops.decay import decay_from_start, decay_to_end, pairs
 
 product = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
@@ -41,22 +44,6 @@ def _identity(x):
 
 
 MATRIX = Algebra(product, product, product, _identity, transposed)  # S -> A S
-
-
-class Segments(NamedTuple):
-    """Where the documents are: their number at every step (B, M, 1, C), and before every chunk (B, M, 1)."""
-
-    document: jax.Array
-    before: jax.Array
-
-
-class Chunk(NamedTuple):
-    """What a chunk does, all of it affine in the state before it: y = read S + inside, S' = total S + written."""
-
-    read: jax.Array  # (B, M, H, C, K)
-    inside: jax.Array  # (B, M, H, C, V)
-    total: jax.Array  # (B, M, H, K, K)
-    written: jax.Array  # (B, M, H, K, V)
 
 
 def affine_map(
@@ -103,30 +90,21 @@ def check(q, k, v, state, log_a, reset, mask, chunk, **others):
 
 
 def attend(op, within, step, tokens, log_a, state, reset, mask, chunk, method):
-    """y and the final state of tokens (B, T, H, ...): `within` treats chunks of them, `step` one of them."""
-    v = tokens["v"]
+    """y and the final state of tokens (B, T, H or G, ...): `within` treats chunks of them, `step` one of them."""
+    v, groups = tokens["v"], tokens["q"].shape[2]
     dtype = accumulation_dtype(*tokens.values(), log_a, state)
     size = (v.shape[0], v.shape[2], tokens["q"].shape[3], v.shape[3])
     state = jnp.zeros(size, dtype) if state is None else state.astype(dtype)
-    tokens = {name: _where(mask, x).astype(dtype) for name, x in tokens.items()}
+    x = {name: _where(mask, y).astype(dtype) for name, y in tokens.items()}
     if log_a is not None:
-        log_a = _where(mask, log_a if log_a.ndim == 4 else log_a[..., None]).astype(dtype)
+        x["log_a"] = _where(mask, log_a if log_a.ndim == 4 else log_a[..., None]).astype(dtype)
     methods = {
-        "chunked": partial(_chunked, within, states="sequential", chunk=chunk),
-        "associative": partial(_chunked, within, states="associative", chunk=chunk),
+        "chunked": partial(_chunked, within, chunk=chunk),
+        "associative": partial(_associative, within, chunk=chunk),
         "sequential": partial(_sequential, step, chunk=chunk),
     }
-    y, state = dispatch(op, method, methods, (*v.shape, size[2]))(tokens, log_a, state, reset)
-    return y.astype(v.dtype), state
-
-
-def corrected(q, b, scores, w, log_a, segments):
-    """What a chunk does that writes b_t w_tᵀ, where w (..., C, K + V) = [u, x] stands for w_t = Sᵀ u_t + x_t."""
-    size = q.shape[-1]
-    y = product(scores, w)
-    after = product(transposed(to_end(b, log_a, segments)), w)
-    total = after[..., :size] + decay_over(log_a, q) * jnp.eye(size, dtype=q.dtype)
-    return Chunk(from_start(q, log_a) + y[..., :size], y[..., size:], total, after[..., size:])
+    y, state = dispatch(op, method, methods, (*v.shape, size[2]))(x, grouped(state, groups), reset)
+    return y.astype(v.dtype), heads(state)
 
 
 def from_start(x, log_a, *, exclusive=False):
@@ -134,17 +112,10 @@ def from_start(x, log_a, *, exclusive=False):
     return x if log_a is None else x * decay_from_start(log_a, exclusive=exclusive)
 
 
-def to_end(x, log_a, segments):
+def to_end(x, log_a, document):
     """x_t with what the chunk's end has left of a write at t, zero if another document ends it."""
     x = x if log_a is None else x * decay_to_end(log_a)
-    if segments is None:
-        return x
-    return jnp.where((segments.document == segments.document[..., -1:])[..., None], x, 0)
-
-
-def decay_over(log_a, q):
-    """The decay of a chunk (B, M, H, 1 or K, 1); anything where a reset cuts it."""
-    return jnp.ones((), q.dtype) if log_a is None else jnp.exp(jnp.sum(log_a, axis=-2))[..., None]
+    return x if document is None else jnp.where((document == document[..., -1:])[..., None], x, 0)
 
 
 def read_state(q, S):
@@ -157,79 +128,108 @@ def outer(k, v):
     return k[..., :, None] * v[..., None, :]
 
 
-def _sequential(step, tokens, log_a, state, reset, *, chunk):
-    """One step at a time; the backward pass repeats the steps of a chunk from the state before it."""
+def _chunked(within, x, state, reset, *, chunk):
+    """One chunk after the other; the backward pass makes what is in a chunk again from the state before it."""
 
     def body(S, x):
-        q, tokens, log_a, reset = x
-        S = step(S if reset is None else jnp.where(over_time(reset, S), 0, S), log_a, **tokens)
+        broken, x = _contain(x)
+        bad = ~jnp.all(jnp.isfinite(S), axis=(-2, -1), keepdims=True)
+        S = jnp.where(bad, 0, S)
+        y, written = within(lambda q: _of_this_document(x, product(q, S)), **_values(x))
+        broken = broken | (bad & _of_this_document(x, jnp.ones_like(broken)))
+        S = _cut(x, _decay(x, S) * S) + written
+        return S * _nan_where(broken[..., -1:, :], S), y * _nan_where(broken, y)
+
+    last, y = lax.scan(jax.checkpoint(body), state, _chunks(x, reset, chunk))
+    return join(y, x["v"].shape[1]), last
+
+
+def _associative(within, x, state, reset, *, chunk):
+    """All chunks side by side, then their states."""
+    time, columns = x["v"].shape[1], x["v"].shape[3]
+    x = _chunks(x, reset, chunk)
+    broken, x = _contain(x)
+    # What a chunk's matmuls were made of is made again in the backward pass: kept are the inputs and the states.
+    y, after = jax.checkpoint(partial(_as_map, within))(x)
+    after = after * _nan_where(broken[..., -1:, :], after)
+    total, written = (jnp.swapaxes(z, 0, 1) for z in (after[..., columns:], after[..., :columns]))
+    state = state * _nan_where(~jnp.all(jnp.isfinite(state), axis=(-2, -1), keepdims=True), state)
+    cut = None if reset is None else (x["document"][..., -1] != x["before"])[..., 0, 0].T
+    run = partial(affine_scan, "matrix_scan", "associative", algorithms(chunk), MATRIX)
+    states = run(total, written, state, reset=cut, mask=None, reverse=False)
+    before = jnp.swapaxes(previous(states, state, None), 0, 1)
+    y = y[..., :columns] + _of_this_document(x, product(y[..., columns:], before))
+    return join(y * _nan_where(broken, y), time), states[:, -1]
+
+
+def _as_map(within, x):
+    """[inside read] and [written total] of chunks: y = read S + inside and S' = total S + written."""
+    values, size = _values(x), x["q"].shape[-1]
+    columns = values["v"].shape[-1]
+    values["v"] = jnp.pad(values["v"], [(0, 0)] * (values["v"].ndim - 1) + [(0, size)])
+    y, written = within(lambda q: jnp.pad(q, [(0, 0)] * (q.ndim - 1) + [(columns, 0)]), **values)
+    identity = jnp.eye(size, columns + size, columns, dtype=written.dtype)
+    return y, written + _decay(x, identity) * identity
+
+
+def _sequential(step, x, state, reset, *, chunk):
+    """One step at a time; the backward pass repeats the steps of a chunk from the state before it."""
+    groups, size, time = x["q"].shape[2], min(chunk, x["v"].shape[1]), x["v"].shape[1]
+
+    def body(S, x):
+        reset, q, log_a, x = x
+        S = step(S if reset is None else jnp.where(reset[..., None], 0, S), log_a, **x)
         return S, read_state(q, S)
 
-    time = tokens["v"].shape[1]
-    size = min(chunk, time)
-    others = {name: x for name, x in tokens.items() if name != "q"}
-    xs = jax.tree.map(lambda x: jnp.moveaxis(_split(x, size), 0, 2), (tokens["q"], others, log_a, reset))
-    state, y = lax.scan(jax.checkpoint(partial(lax.scan, body)), state, xs)
-    return jnp.moveaxis(y, 2, 0).reshape(state.shape[0], -1, *y.shape[3:])[:, :time], state
+    steps = {name: jnp.moveaxis(split(y, groups, size), 4, 1) for name, y in x.items()}
+    starts = None if reset is None else jnp.moveaxis(split(reset, 1, size), 4, 1)
+    xs = (starts, steps.pop("q"), steps.pop("log_a", None), steps)
+    last, y = lax.scan(jax.checkpoint(partial(lax.scan, body)), state, xs)
+    return join(jnp.moveaxis(y, 1, 4), time), last
 
 
-def _chunked(within, tokens, log_a, state, reset, *, states, chunk):
-    """All chunks at once, then their states."""
-    time = tokens["v"].shape[1]
-    size = min(chunk, time)
-    broken, tokens, log_a, state = _contain(tokens, log_a, state, reset)
-    tokens, log_a = jax.tree.map(lambda x: jnp.swapaxes(_split(x, size), 2, 3), (tokens, log_a))
-    segments = _segments(reset, size)
-    # What a chunk's matmuls were made of is made again in the backward pass: kept are the inputs and the states.
-    done = jax.checkpoint(within)(**tokens, log_a=log_a, segments=segments)
-    cut = None if segments is None else segments.document[:, :, 0, -1] != segments.before[..., 0]
-    run = partial(affine_scan, "matrix_scan", states, algorithms(chunk), MATRIX)
-    after = run(done.total, done.written, state, reset=cut, mask=None, reverse=False)
-    carried = product(done.read, previous(after, state, None))
-    if segments is not None:
-        carried = jnp.where((segments.document == segments.before[..., None])[..., None], carried, 0)
-    y = done.inside + carried
-    y = jnp.swapaxes(y, 2, 3).reshape(state.shape[0], -1, *y.shape[2:3], y.shape[-1])[:, :time]
-    return y * _nan_where(broken, y), after[:, -1] * _nan_where(broken[:, -1, :, None], state)
+def _chunks(x: dict[str, Any], reset: jax.Array | None, chunk: int) -> dict[str, Any]:
+    """The arrays by name in chunks (M, B, G, R, C, ...), and their documents."""
+    groups, size = x["q"].shape[2], min(chunk, x["v"].shape[1])
+    document, before = documents(reset, size)
+    return {name: split(y, groups, size) for name, y in x.items()} | {"document": document, "before": before}
 
 
-def _contain(tokens, log_a, state, reset):
-    """Which steps come after a value that is not finite in their document (B, T, H, 1), and all without such values.
+def _values(x: dict[str, Any]) -> dict[str, Any]:
+    """What `within` is told of a chunk."""
+    return {"log_a": None} | {name: y for name, y in x.items() if name != "before"}
+
+
+def _decay(x, S):
+    """What is left of the state at the end of a chunk (..., K, 1); anything where a reset cuts it."""
+    log_a = x.get("log_a")
+    return jnp.ones((), S.dtype) if log_a is None else jnp.exp(jnp.sum(log_a, axis=-2))[..., None]
+
+
+def _cut(x, S):
+    """S, zero where a document starts in the chunk."""
+    return S if x["document"] is None else jnp.where((x["document"][..., -1] == x["before"])[..., None, None], S, 0)
+
+
+def _of_this_document(x, y):
+    """y (..., C, V), zero from the first reset on."""
+    return y if x["document"] is None else jnp.where((x["document"] == x["before"][..., None])[..., None], y, 0)
+
+
+def _contain(x: dict[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
+    """Which steps come after a value that is not finite in their document (..., C, 1), and all without such values.
 
     In a product it would reach the other documents of its chunk through zeros. It is put back into the results.
     """
-    bad = ~jnp.all(jnp.stack([_finite(x, -1) for x in jax.tree.leaves((tokens, log_a))]), axis=0)
-    bad_state = ~_finite(state, (-2, -1))
-    step = jnp.arange(1, bad.shape[1] + 1)[:, None]
-    last = lax.cummax(jnp.where(bad, step, jnp.where(bad_state, 0, -1)[:, None]), axis=1)
-    start = 0 if reset is None else lax.cummax(jnp.where(reset[..., None], step, 0), axis=1)
-    tokens, log_a = jax.tree.map(lambda x: jnp.where(bad[..., None], 0, x), (tokens, log_a))
-    return (last >= start)[..., None], tokens, log_a, jnp.where(bad_state[..., None, None], 0, state)
-
-
-def _finite(x, axis):
-    return jnp.all(jnp.isfinite(x), axis=axis)
+    values = {name: y for name, y in x.items() if name not in ("document", "before")}
+    bad = ~reduce(jnp.logical_and, [jnp.all(jnp.isfinite(y), axis=-1) for y in values.values()])
+    broken = jnp.any(pairs(bad.shape[-1], x["document"]) & bad[..., None, :], axis=-1, keepdims=True)
+    return broken, x | {name: jnp.where(bad[..., None], 0, y) for name, y in values.items()}
 
 
 def _nan_where(flag, x):
     """NaN where the flag is True, else 1."""
     return jnp.where(flag, jnp.nan, 1).astype(x.dtype)
-
-
-def _segments(reset, size):
-    if reset is None:
-        return None
-    document = jnp.cumsum(reset, axis=1, dtype=jnp.int32)
-    document = jnp.pad(document, ((0, 0), (0, -reset.shape[1] % size)), mode="edge")
-    document = document.reshape(reset.shape[0], -1, 1, size)
-    last = document[..., -1]
-    return Segments(document, jnp.concatenate([jnp.zeros_like(last[:, :1]), last[:, :-1]], axis=1))
-
-
-def _split(x, size):
-    """(B, T, ...) in chunks (B, M, C, ...), filled up with zeros: steps that change nothing."""
-    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % size)) + ((0, 0),) * (x.ndim - 2))
-    return x.reshape(x.shape[0], -1, size, *x.shape[2:])
 
 
 def _where(mask, x):

@@ -2,6 +2,7 @@
 
 from jaxseq.solvers.auto import Auto, explain
 from jaxseq.solvers.check import check_cell
+from jaxseq.solvers.fused import FusedNewton
 from jaxseq.solvers.heads import Dense, Heads
 from jaxseq.solvers.newton import DampedNewton, FixedPoint, Newton, QuasiNewton
 from jaxseq.solvers.rtrl import rtrl
@@ -17,6 +18,7 @@ __all__ = [
     "Dense",
     "Diagonal",
     "FixedPoint",
+    "FusedNewton",
     "Heads",
     "Newton",
     "QuasiNewton",

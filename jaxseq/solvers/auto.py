@@ -8,20 +8,22 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxseq.ops.by_platform import by_platform
 from jaxseq.ops.checks import check_choice
 from jaxseq.ops.choice import PLATFORMS
+from jaxseq.solvers.fused import FusedNewton
 from jaxseq.solvers.heads import Heads
 from jaxseq.solvers.iterate import Certificate
 from jaxseq.solvers.newton import Newton
-from jaxseq.solvers.sequential import Sequential
+from jaxseq.solvers.sequential import Sequential, is_channelwise
 from jaxseq.solvers.split import split_in_time
 from jaxseq.solvers.structure import SHARDED
 from jaxseq.solvers.system import System, length
 
 LARGEST_HEAD = 16  # states that mix, up to which composing K x K matrices may pay
-FEW_LANES = {"gpu": 16384, "tpu": 0}  # B · D below which Newton is taken: a sequential kernel's chain of steps binds
+FEW_LANES = {"gpu": 16384, "tpu": 128}  # B · D up to which Newton is taken: a sequential kernel's chain of steps binds
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class Auto:
 
     def run(self, cell: Any, system: System, guess: Any = None) -> tuple[Any, Certificate]:
         """The states of the system and their certificate."""
-        solvers = {platform: self.choose(cell, _lanes(system), length(system), platform)[0] for platform in PLATFORMS}
+        lanes, time = jax.tree.leaves(system.h0)[0].size, length(system)
+        fits = is_channelwise(cell, system) and jax.tree.leaves(system.h0)[0].dtype == jnp.float32
+        solvers = {platform: self.choose(cell, lanes, time, platform, fits)[0] for platform in PLATFORMS}
         if len(set(solvers.values())) == 1:
             return solvers["cpu"].run(cell, system, guess)
         branches = {PLATFORMS[name]: partial(solver.run, cell) for name, solver in solvers.items()}
@@ -51,8 +55,8 @@ class Auto:
         """The method of the linear recurrence of the derivatives."""
         return SHARDED if split_in_time() else "auto"
 
-    def choose(self, cell: Any, lanes: int, time: int, platform: str) -> tuple[Newton | Sequential, str]:
-        """The solver and the reason for it, for B · D = `lanes` channels and `time` steps."""
+    def choose(self, cell: Any, lanes: int, time: int, platform: str, fits: bool = True) -> tuple[Any, str]:
+        """The solver and the reason for it, for B · D = `lanes` channels and `time` steps that fit a kernel or not."""
         newton = partial(Newton, self.tolerance, self.max_iterations, on_failure=self.on_failure)
         if split_in_time():
             return newton(method=SHARDED), "time is split over devices: one exchange per iteration"
@@ -60,8 +64,13 @@ class Auto:
             return Sequential(), "no Newton method is faster at any shape of `python launch/benchmark.py solvers`"
         if isinstance(cell.structure, Heads):
             return _mixing(newton, cell.structure.size)
-        if lanes < FEW_LANES[platform]:
-            return newton(), f"under {FEW_LANES[platform]} lanes a step's latency binds, not the memory (estimated)"
+        if platform == "tpu" and lanes <= FEW_LANES["tpu"] and fits and self.on_failure == "sequential":
+            reason = (
+                f"up to {FEW_LANES['tpu']} lanes windows of Newton take half the instructions (compiled, not timed)"
+            )
+            return FusedNewton(self.tolerance or 1e-6), reason
+        if platform == "gpu" and lanes <= FEW_LANES["gpu"]:
+            return newton(), f"up to {FEW_LANES['gpu']} lanes a step's latency binds, not the memory (estimated)"
         return Sequential(), "the fused kernel reads u once and writes h once (compiled, not timed)"
 
 
@@ -83,11 +92,7 @@ def explain(cell: Any, batch: int, time: int, platform: str | None = None) -> st
     return f"{type(cell).__name__} at B = {batch}, T = {time}, {state.size} lanes on {platform}: {solver}: {reason}"
 
 
-def _mixing(newton: Callable[..., Newton], size: int | None) -> tuple[Newton | Sequential, str]:
+def _mixing(newton: Callable[..., Newton], size: int | None) -> tuple[Any, str]:
     if size is not None and size <= LARGEST_HEAD:
         return newton(), f"heads of at most {LARGEST_HEAD} channels: matrices small enough to compose (estimated)"
     return Sequential(), f"over {LARGEST_HEAD} channels mix: composing their matrices costs more than steps (estimated)"
-
-
-def _lanes(system: System) -> int:
-    return jax.tree.leaves(system.h0)[0].size

@@ -83,7 +83,7 @@ def _products(cell: Any, params: Any, u: Any, h: Any, v: Any) -> tuple[Any, Any]
 
 def _gradients(states: Any, weight: Any) -> Any:
     def loss(*args: Any) -> jax.Array:
-        return sum(jnp.sum(w * x) for w, x in _pairs(weight, states(*args)))
+        return jnp.sum(jnp.stack([jnp.sum(w * x) for w, x in _pairs(weight, states(*args))]))
 
     return jax.grad(loss, argnums=(0, 1, 2))
 

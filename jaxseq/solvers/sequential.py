@@ -39,7 +39,7 @@ class Sequential:
 
     def _states(self, cell: Any, system: System) -> Any:
         params, u, h0, reset, mask = system
-        fits = _is_channelwise(cell, system)
+        fits = is_channelwise(cell, system)
         if self.method == "kernel" and not fits:
             raise ValueError(f"method 'kernel' of Sequential needs a channelwise cell, and u of h's shape: got {cell}")
         if self.method == "loop" or not fits:
@@ -70,7 +70,8 @@ def complete(cell: Any, system: System, h: Any, rows: jax.Array, start: jax.Arra
     return lax.while_loop(lambda carry: carry[0] < time, body, (first, h))[1]
 
 
-def _is_channelwise(cell: Any, system: System) -> bool:
+def is_channelwise(cell: Any, system: System) -> bool:
+    """Whether no channel of the cell mixes with another and u has the shape of the states, as fused kernels need."""
     state = jax.tree.leaves(system.h0)
     wanted = (state[0].shape[0], length(system), *state[0].shape[1:])
     real = all(jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves((system.u, system.h0)))

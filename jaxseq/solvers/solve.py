@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.core import Tracer
 
 from jaxseq.ops.checks import accumulation_dtype, check_bool
 from jaxseq.solvers.heads import Heads
@@ -144,7 +145,7 @@ def _raise_unless_converged(status: jax.Array, residual: jax.Array) -> None:
         if bad.size:
             raise FloatingPointError(f"sequences {bad.tolist()} did not converge: residuals {residual[bad]}")
 
-    if isinstance(status, jax.core.Tracer):
+    if isinstance(status, Tracer):
         jax.debug.callback(check, status, residual)
     else:
         check(status, np.asarray(residual))

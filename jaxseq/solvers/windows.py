@@ -55,5 +55,5 @@ def _together(each: Certificate, window: int, time: int) -> Certificate:
     before = jnp.arange(each.exact_prefix.shape[0])[:, None] * window
     whole = each.exact_prefix >= window
     prefix = jnp.min(jnp.where(whole, time, before + each.exact_prefix), axis=0)
-    worst = (jnp.max(x, axis=0) for x in (each.iterations, each.residual))
-    return Certificate(*worst, jnp.minimum(prefix, time).astype(jnp.int32), jnp.max(each.status, axis=0))
+    iterations, residual, status = (jnp.max(x, axis=0) for x in (each.iterations, each.residual, each.status))
+    return Certificate(iterations, residual, jnp.minimum(prefix, time).astype(jnp.int32), status)

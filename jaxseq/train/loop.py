@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +14,8 @@ from jaxseq.train.progress import Progress
 from jaxseq.train.session import Session
 from jaxseq.train.step import Metrics, place
 from jaxseq.train.stop import Stop
+
+SOLVES = ("iterations", "iterations_max", "converged", "fell_back", "residual", "growth", "jacobian")
 
 
 class Loop:
@@ -22,6 +26,8 @@ class Loop:
         self._progress = progress
         self._pending: tuple[int, Metrics] | None = None
         self._converged = True
+        self._first_iterations = _first_logged(session.folder.metrics)
+        self._few_iterations = True
         documents = session.corpus.documents("train")
         self._tokens_per_byte = 1 + len(documents) / float(documents.sizes.sum())
         self._meter = _Meter()
@@ -96,6 +102,19 @@ class Loop:
             self._progress.note(
                 f"note: at step {step} Newton left {1 - values['converged']:.1%} of the sequences above its tolerance"
             )
+        if self._few_iterations and "iterations" in values:
+            self._compare_iterations(step, values["iterations"])
+
+    def _compare_iterations(self, step: int, iterations: float) -> None:
+        """Says so once when solves take more than twice the iterations of the first step logged."""
+        self._first_iterations = self._first_iterations or (step, iterations)
+        first, few = self._first_iterations
+        if iterations > 2 * few:
+            self._few_iterations = False
+            self._progress.note(
+                f"note: at step {step} Newton takes {iterations:.1f} iterations, at step {first} it took {few:.1f}: "
+                "recurrent weights have grown (the mixer's option clip bounds them)"
+            )
 
     def _row(self, step: int, values: dict[str, float]) -> dict[str, Any]:
         rate = self._meter.tokens_per_second()
@@ -106,7 +125,7 @@ class Loop:
             "grad_norm": values["grad_norm"],
             "learning_rate": float(self._session.schedule(step - 1)),
             "tokens_per_second": rate,
-            **{name: values[name] for name in ("iterations", "converged") if name in values},
+            **{name: values[name] for name in SOLVES if name in values},
         }
 
     def _log(self, row: dict[str, Any]) -> None:
@@ -145,6 +164,12 @@ class _Meter:
 
     def seconds_per_step(self) -> float:
         return self._step
+
+
+def _first_logged(metrics: Path) -> tuple[int, float] | None:
+    """Step and iterations of the first row that has them, of an earlier part of the run."""
+    rows = map(json.loads, metrics.read_text().splitlines() if metrics.exists() else ())
+    return next(((row["step"], row["iterations"]) for row in rows if "iterations" in row), None)
 
 
 def _board(session: Session) -> Any:

@@ -11,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxseq.checkpoint import Checkpoints
-from jaxseq.data import ByteTokenizer, Corpus, manifest, open_corpus, stream_batches, train_batches
+from jaxseq.data import ByteTokenizer, Corpus, manifest, open_source, stream_batches, train_batches
 from jaxseq.evaluate import Evaluation, evaluate
 from jaxseq.experiment import Experiment
 from jaxseq.model import LanguageModel, declare
@@ -64,7 +64,7 @@ def open_session(config: Experiment, workdir: str, mesh: Mesh) -> Session:
     """
     _check(config, mesh)
     data = config.data
-    corpus = open_corpus(data.source, encoding=data.encoding, field=data.field, piece_bytes=data.piece_bytes)
+    corpus = open_source(data.source, encoding=data.encoding, field=data.field, piece_bytes=data.piece_bytes)
     tokenizer = ByteTokenizer()
     if tokenizer.vocab > config.model.vocab:
         raise ValueError(f"model.vocab must be at least the tokenizer's {tokenizer.vocab}, got {config.model.vocab}")

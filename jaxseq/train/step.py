@@ -27,9 +27,9 @@ def make_step(
     """The jitted step (state, batch) -> (state, metrics), the old state's memory given to the new one.
 
     A batch is {"tokens": (B, T+1) int32, "reset": (B, T) bool, "weight": (B, T) float32}, laid out by `place`. Metrics
-    are float32 scalars: loss (nats per target token), grad_norm, tokens (targets in the batch) and, for Newton mixers,
-    iterations and converged (means over layers and sequences). With microbatches the loss and the gradient are those
-    of the whole batch.
+    are float32 scalars: loss (nats per target token), grad_norm, tokens (targets in the batch) and what nonlinear
+    mixers report of their solves (means over layers). With microbatches the loss and the gradient are those of the
+    whole batch.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

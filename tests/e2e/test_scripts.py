@@ -87,3 +87,13 @@ def test_every_metrics_row_has_what_it_is_read_for(trained):
 def test_tensorboard_writes_events(corpus, tmp_path):
     train(tiny(corpus, steps=1, tensorboard=True), str(tmp_path))
     assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_trace_prints_a_row_for_each_layer_and_draws_it(trained, tmp_path):
+    copied = shutil.copytree(trained, tmp_path / "run")
+    done = run("trace", f"--workdir={copied}", "--iterations=4")
+    assert done.returncode == 0, done.stderr
+    (row,) = map(json.loads, done.stdout.splitlines())
+    assert (row["layer"], row["cell"], len(row["residual"])) == (0, "para_gru", 4)
+    assert row["exact_prefix"][-1] == row["length"] == 32
+    assert (copied / "trace.png").read_bytes().startswith(b"\x89PNG")

@@ -40,7 +40,12 @@ BAD = {
     ],
     "para_rnn": [
         ({"cell": "grue"}, f"cell must be one of {', '.join(CELLS)}, got 'grue'"),
-        ({"solver": "newtn"}, "solver must be one of newton, sequential, got 'newtn'"),
+        ({"recurrent": "full"}, "recurrent must be one of dense, diagonal, got 'full'"),
+        ({"recurrent": "dense"}, "recurrent must be diagonal for the cell para_gru, got 'dense'"),
+        ({"solver": "newtn"}, "got 'newtn'"),
+        ({"window": 0}, "window must be at least 1, got 0"),
+        ({"solver": "auto", "window": 8}, "window must be None for the solver auto, got 8"),
+        ({"on_failure": "give up"}, "on_failure must be one of sequential, return, raise, got 'give up'"),
         ({"heads": 3}, "heads = 3 must divide d_input = 16 and d_state = 16"),
         ({"inner": 0}, "inner must be at least 1, got 0"),
         ({"conv_width": 0}, "conv_width must be at least 1, got 0"),

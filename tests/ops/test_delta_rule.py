@@ -197,7 +197,7 @@ def test_one_step_is_a_sequence_too(close):
     close(forward(**named, chunk=C), (np.einsum("bhkv,bk->bhv", S, Q[:, 0, 0])[:, None], S))
 
 
-@pytest.mark.parametrize("method", ["chunked", "sequential"])
+@pytest.mark.parametrize("method", ["chunked", "associative", "sequential"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("name", ["q", "k", "v", "beta", "log_a", "state"])
 def test_what_is_not_finite_stays_in_its_document(name, bad, method):

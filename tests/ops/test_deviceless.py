@@ -14,6 +14,7 @@ from jaxseq import ops
 from jaxseq.benchmark import chips, hlo
 from jaxseq.benchmark.programs import DIRECTIONS, Program, place, programs
 from jaxseq.benchmark.time_split import SCANS, split_scan
+from jaxseq.ops.newton_scan import newton_scan
 from jaxseq.sharding import make_mesh
 
 pytestmark = pytest.mark.skipif(
@@ -107,6 +108,15 @@ def test_a_cell_of_ones_own_compiles_for_tpu(direction):
     program, _ = compiled(USER, direction, "v5e:2x2")
     assert hlo.KERNEL in program.as_text()
     assert program.memory_analysis().temp_size_in_bytes == 0
+
+
+def test_newton_in_registers_moves_every_byte_once_and_allocates_nothing():
+    steps, state = array(4, 2048, 256), array(4, 256)
+    params, u = {"w": array(256), "v": array(256)}, {"gate": steps, "x": steps}
+    newton = Program(partial(newton_scan, user_step), (params, u, (state, state)), (False,) * 3)
+    program, jaxpr = compiled(newton, "forward", "v5e:2x2")
+    assert hlo.moved_bytes(program.as_text(), jaxpr) <= 1.01 * newton.least_bytes("forward")
+    assert program.memory_analysis().temp_size_in_bytes <= 0.001 * newton.least_bytes("forward")  # stats by channel
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -138,6 +138,15 @@ def test_a_nan_stays_in_its_document_and_after_its_step(method, spoiled):
     assert np.all(last == state)
 
 
+@pytest.mark.parametrize("name", ["scalar", "bonus"])
+def test_a_decay_to_zero_may_be_minus_infinity(name, close):
+    x, options = problem(name)
+    x["log_a"][:, [1, 6]] = -np.inf
+    least = x | {"log_a": np.maximum(x["log_a"], np.float32(-1e4))}
+    run = compiled(linear_attention, method="chunked", chunk=CHUNK)
+    close(run(x, options), run(least, options))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_nan_in_the_state_ends_with_the_document(method):
     x, _ = problem("bonus")

@@ -1,0 +1,80 @@
+"""Tasks whose documents are made up as they are read: no files, the same on every machine.
+
+A document is a problem and, as its last byte, the answer, so that a language model trained on it learns the task. Those
+of the training split have all lengths up to that of the task, short ones often: a curriculum. Those of the other two
+splits have the full length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from jaxseq.data.corpus import SPLITS, Corpus, Documents, open_corpus
+from jaxseq.data.index import Index
+
+COUNTS = {"train": 20_000, "validation": 500, "test": 2_000}
+
+
+def parity(rng: np.random.Generator, length: int) -> bytes:
+    """So many random bits, "=", and the parity of the number of ones: b"0110=0"."""
+    bits = rng.integers(0, 2, length, np.uint8)
+    return (bits + ord("0")).tobytes() + b"=%d" % (int(bits.sum()) % 2)
+
+
+TASKS: dict[str, Callable[[np.random.Generator, int], bytes]] = {"parity": parity}  # length + 2 bytes each
+
+
+class SyntheticDocuments(Documents):
+    """One split of a task; document i depends on the task, its length, the split and i alone."""
+
+    def __init__(self, task: str, length: int, split: str):
+        self._make, self._split, count = TASKS[task], SPLITS.index(split), COUNTS[split]
+        # log-uniform: as many of 1 to 10 as of 10 to 100
+        drawn = np.exp(np.random.default_rng((self._split, length)).uniform(0, np.log(length + 1), count))
+        self._lengths = drawn.astype(np.int64) if split == "train" else np.full(count, length)
+        self.sizes = self._lengths + 2
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def read(self, i: int, start: int = 0, stop: int | None = None) -> bytes:
+        """Bytes [start, stop) of document i. Raises IndexError: i is not from -n to n - 1."""
+        i = range(len(self))[i]
+        length = int(self._lengths[i])
+        return self._make(np.random.default_rng((self._split, length, i)), length)[start:stop]
+
+
+class SyntheticCorpus(Corpus):
+    """A task and its length, "parity:100", as a corpus without files.
+
+    Raises ValueError for a task that there is not, and a length below 1.
+    """
+
+    def __init__(self, source: str):
+        none = np.zeros(0, np.int64)
+        super().__init__(source, "bytes", "", Index((), none, none, none, none, none, 0, 0), none)
+        task, length = source.split(":")
+        if task not in TASKS:
+            raise ValueError(f"data.source={source!r} must name one of the tasks {', '.join(TASKS)}, or files")
+        if int(length) < 1:
+            raise ValueError(f"data.source={source!r} must have a length of at least 1")
+
+    def documents(self, split: str) -> SyntheticDocuments:
+        """The documents of "train", "validation" or "test". Raises ValueError: any other name."""
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        task, length = self.source.split(":")
+        return SyntheticDocuments(task, int(length), split)
+
+
+def open_source(source: str, **options: str | int) -> Corpus:
+    """`open_corpus(source, **options)`; or, for a task such as "parity:100", a corpus that is not read from files.
+
+    Raises what `open_corpus` and `SyntheticCorpus` raise.
+    """
+    if re.fullmatch(r"[a-z_]+:\d+", source):
+        return SyntheticCorpus(source)
+    return open_corpus(source, **options)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,63 @@
+"""Auto takes one solver per platform and says why; the fused windows are a solver like the others."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseq.cells import CELLS
+from jaxseq.solvers import Auto, FusedNewton, Sequential, Status, explain, solve
+
+PARA_GRU = CELLS["para_gru"](8, 8)
+
+
+@pytest.mark.parametrize(
+    ("cell", "batch", "platform", "taken"),
+    [
+        (PARA_GRU, 4, "cpu", "Sequential("),
+        (PARA_GRU, 4, "tpu", "FusedNewton("),
+        (PARA_GRU, 64, "tpu", "Sequential("),
+        (PARA_GRU, 4, "gpu", "Newton("),
+        (PARA_GRU, 4096, "gpu", "Sequential("),
+        (CELLS["gru"](8, 8, heads=2), 4, "tpu", "Newton("),
+        (CELLS["gru"](64, 64), 4, "tpu", "Sequential("),
+    ],
+)
+def test_the_choice_and_its_reason_are_said(cell, batch, platform, taken):
+    said = explain(cell, batch, 4096, platform)
+    assert f"lanes on {platform}: {taken}" in said
+    assert "timed" in said or "estimated" in said or "benchmark.py" in said
+
+
+def test_an_unknown_platform_is_refused():
+    with pytest.raises(ValueError, match="platform must be one of cpu, tpu, gpu, got 'abacus'"):
+        explain(PARA_GRU, 1, 1, "abacus")
+
+
+def problem():
+    params = PARA_GRU.init(jax.random.key(0))
+    return params, PARA_GRU.inputs(params, jax.random.normal(jax.random.key(1), (2, 40, 8)))
+
+
+def test_it_gives_the_states_and_gradients_of_stepping(close):
+    params, u = problem()
+    run = lambda solver: jax.jit(jax.value_and_grad(lambda p: jnp.sum(solve(PARA_GRU, p, u, solver=solver).h)))  # noqa: E731
+    close(run(Auto())(params), run(Sequential("loop"))(params))
+
+
+def test_fused_windows_give_the_states_and_say_which_rows_are_bad(close):
+    params, u = problem()
+    u = jax.tree.map(lambda x: x.at[1, 20, 3].set(np.nan), u)
+    exact = solve(PARA_GRU, params, u, solver=Sequential("loop"))
+    fused = jax.jit(lambda p, u: solve(PARA_GRU, p, u, solver=FusedNewton(method="interpret:tpu")))(params, u)
+    close(fused.h[0], exact.h[0])
+    np.testing.assert_array_equal(fused.status, [Status.CONVERGED, Status.DIVERGED])
+    np.testing.assert_array_equal(fused.exact_prefix, [40, 20])
+    assert 1 <= int(fused.iterations[0]) <= 4
+
+
+def test_fused_windows_refuse_cells_that_mix():
+    cell = CELLS["gru"](8, 8)
+    params = cell.init(jax.random.key(0))
+    with pytest.raises(ValueError, match="FusedNewton needs a channelwise cell"):
+        solve(cell, params, cell.inputs(params, jnp.ones((1, 4, 8))), solver=FusedNewton())
