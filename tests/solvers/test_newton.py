@@ -106,6 +106,29 @@ def test_para_gru_with_bounded_weights_takes_three_iterations_at_any_length(time
     assert int(jnp.max(solution.iterations)) <= 3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "most"), [("para_gru", 3), ("para_lstm", 4)])
+@pytest.mark.parametrize("time", [256, 2048, 8192])
+def test_weights_up_to_a_half_take_as_few_iterations_as_the_paper_says(name, most, time):
+    rng = np.random.default_rng(0)
+    cell = CELLS[name](16, 16)
+    params = dict(cell.init(jax.random.key(0)))
+    for key in params.keys() & {"a", "c"}:
+        params[key] = jnp.asarray(rng.uniform(-0.5, 0.5, params[key].shape), np.float32)
+    u = cell.inputs(params, jnp.asarray(rng.normal(size=(2, time, 16)), np.float32))
+    solution = run(cell, params, u, solver=Newton(tolerance=1e-4, on_failure="return"))
+    assert bool(jnp.all(solution.converged))
+    assert int(jnp.max(solution.iterations)) <= most
+
+
+@pytest.mark.slow
+def test_a_million_steps_of_one_channel(close):
+    cell, params, u = para_gru(1, 2**20 + 1, width=1)
+    ours = run(cell, params, u, solver=Newton(window=4096))
+    assert bool(jnp.all(ours.converged))
+    close(ours.h, run(cell, params, u, solver=Sequential()).h)
+
+
 def test_a_sequence_that_has_converged_is_left_alone():
     cell, params, u = para_gru(2, 64)
     slow = {**params, "a": 8 * params["a"]}
