@@ -127,3 +127,12 @@ def _instance(moving: jax.Array, x: Any) -> jax.Array:
         return x
     zero: Any = x
     return jnp.zeros(zero.shape, zero.dtype) + jnp.where(False, moving.ravel()[0], 0)
+
+
+def _sum(tree: Any, other: Any) -> Any:
+    return jax.tree.map(jnp.add, tree, other)
+
+
+def masked_input(algebra: Algebra, b: Any, mask: jax.Array | None) -> Any:
+    """b (B, T, ...) as the algorithms expect it: zero where `mask` (B, T) is False."""
+    return where(mask, b, algebra.zero)

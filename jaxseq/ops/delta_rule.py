@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxseq.ops.checks import check_shapes
 from jaxseq.ops.decay import decayed_scores
 from jaxseq.ops.dplr import dplr_attention
-from jaxseq.ops.matrix_state import attend, check, from_start, outer, product, read_state, to_end, transposed
+from jaxseq.ops.matrix_state import attend, check, from_start, outer, product, read_state, to_end, write
 from jaxseq.ops.triangular import unit_lower_solve
 
 
@@ -113,7 +113,7 @@ def _within(read, q, k, v, beta, log_a, document):
     scores = decayed_scores((q, k), (k,), log_a, document)
     of_q, of_k = scores[..., 0, :, 0, :], scores[..., 1, :, 0, :]
     u = unit_lower_solve(-beta * of_k, beta * (v - read(from_start(k, log_a))))
-    return read(from_start(q, log_a)) + product(of_q, u), product(transposed(to_end(k, log_a, document)), u)
+    return read(from_start(q, log_a)) + product(of_q, u), write(to_end(k, log_a, document), u)
 
 
 def _step(S, log_a, k, v, beta):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxseq.ops.checks import check_shapes
 from jaxseq.ops.decay import decayed_scores
-from jaxseq.ops.matrix_state import attend, check, from_start, outer, product, read_state, to_end, transposed
+from jaxseq.ops.matrix_state import attend, check, from_start, outer, product, read_state, to_end, write
 from jaxseq.ops.triangular import unit_lower_solve
 
 
@@ -82,7 +82,7 @@ def _within(read, q, k, v, a, b, log_a, document):
     wrote = jnp.concatenate([unit_lower_solve(of_a[..., 0, :], right), v], axis=-2)
     keys = jnp.concatenate([to_end(x, log_a, document) for x in (b, k)], axis=-2)
     y = read(from_start(q, log_a)) + product(of_q.reshape(*of_q.shape[:-2], -1), wrote)
-    return y, product(transposed(keys), wrote)
+    return y, write(keys, wrote)
 
 
 def _step(S, log_a, k, v, a, b):

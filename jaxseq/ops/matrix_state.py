@@ -123,6 +123,11 @@ def read_state(q, S):
     return product(q[..., None, :], S)[..., 0, :]
 
 
+def write(k, w):
+    """Σ_t k_t w_tᵀ (..., K, V); as a product with kᵀ, XLA for CPU makes k once more, transposed and slowly."""
+    return jnp.einsum("...ck,...cv->...kv", k, w, precision=lax.Precision.HIGHEST)
+
+
 def outer(k, v):
     """k vᵀ (B, H, K, V)."""
     return k[..., :, None] * v[..., None, :]
