@@ -53,10 +53,11 @@ ROWS = (
     Row("block_scan", "varying", "cpu", (2, 1024, 32, 8), FLOAT, _scan(1.0, 19.66, 11.61), *CPU),
     Row("coupled_scan", "varying", "cpu", (2, 1024, 256), FLOAT, _scan(1.0, 13.5, 2.35), *CPU),
     Row("log_linear_scan", "varying", "cpu", (4, 1024, 512), FLOAT, {"sequential": 1.0, "associative": 2.1}, *CPU),
+    Row("cell_scan", "three gates", "cpu", (8, 2048, 512), FLOAT, {"sequential": 1.0}, *CPU),
     Row("linear_attention", "none", "cpu", MATRIX, FLOAT, _scan(13.14, 1.0, 1.27), *CPU),
     Row("linear_attention", "scalar", "cpu", MATRIX, FLOAT, _scan(12.23, 1.12, 1.0), *CPU),
     Row("linear_attention", "vector", "cpu", MATRIX, FLOAT, _scan(7.3, 1.45, 1.0), *CPU),
-    Row("delta_rule", "none", "cpu", MATRIX, FLOAT, _scan(1.64, 1.0, 1.16), *CPU),
+    Row("delta_rule", "none", "cpu", MATRIX, FLOAT, _scan(8.35, 2.7, 1.0), *CPU),
     Row("delta_rule", "scalar", "cpu", MATRIX, FLOAT, _scan(2.63, 1.13, 1.0), *CPU),
     Row("dplr_attention", "vector", "cpu", MATRIX, FLOAT, _scan(1.0, 1.22, 1.25), *CPU[:2], "the same, by a script"),
 )
