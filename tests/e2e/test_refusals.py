@@ -92,7 +92,7 @@ def test_rows_that_do_not_divide_over_the_devices_are_refused(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cell": "nope"}, "cell must be one of para_gru"),
+        ({"cell": "nope"}, "cell must be one of antisymmetric_rnn, atr"),
         ({"clip": "x"}, 'clip must be a number, None or "cell"'),
         ({"clip": -1.0}, "clip must be positive"),
         ({"heads": 3}, "heads = 3 must divide"),
