@@ -185,7 +185,7 @@ def test_logits_that_are_not_finite_raise(recurrent):
 
 
 def test_a_prompt_that_the_solver_did_not_solve_warns():
-    built = build("para_rnn", para_rnn={"max_iterations": 1, "tolerance": 1e-12})
+    built = build("para_rnn", para_rnn={"max_iterations": 1, "tolerance": 1e-12, "on_failure": "return"})
     with pytest.warns(RuntimeWarning, match="did not converge on a prompt"):
         answers(built, [b"abc"], tokens=1)
 
