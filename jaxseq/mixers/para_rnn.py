@@ -17,8 +17,8 @@ import jax.numpy as jnp
 
 from jaxseq.cells import CELLS, Cell
 from jaxseq.cells.recurrent import FORMS
-from jaxseq.mixers.base import Mixer, as_state, linear, scale
-from jaxseq.ops import causal_conv, rms_norm
+from jaxseq.mixers.base import Mixer, linear, scale, short_conv
+from jaxseq.ops import rms_norm
 from jaxseq.sharding import param
 from jaxseq.solvers import Auto, DampedNewton, FixedPoint, Newton, QuasiNewton, Sequential, Solution, Status, solve
 from jaxseq.solvers.jacobian import largest_jacobian
@@ -109,7 +109,7 @@ class ParaRNN(Mixer):
         cell, inner = self.make_cell(), self.inner or self.width
         gate = linear(self, "w_z", x, inner, ("embed", "inner"))
         branch = linear(self, "w_x", x, inner, ("embed", "inner"))
-        branch, conv = self._convolve(branch, state["conv"], reset, mask)
+        branch, conv = short_conv(self, branch, state["conv"], self.conv_width, reset=reset, mask=mask)
         params = self.param("cell", self._init_cell, cell)
         u = cell.inputs(params, nn.silu(branch))
         solution = solve(cell, params, u, state["h"], reset=reset, mask=mask, solver=self.make_solver())
@@ -118,13 +118,7 @@ class ParaRNN(Mixer):
         self.sow("trace", "system", (params, u, state["h"]))
         y = cell.output(params, solution.h, u).astype(x.dtype)
         y = rms_norm(y, scale(self, "norm", inner, "inner")) * nn.silu(gate)
-        return linear(self, "w_o", y, self.width, ("inner", "embed")), {"conv": as_state(conv), "h": solution.final}
-
-    def _convolve(self, x: jax.Array, state: jax.Array, reset: Any, mask: Any) -> tuple[jax.Array, jax.Array]:
-        init = nn.initializers.normal(self.conv_width**-0.5)
-        w = self.param("conv_w", param(init, "conv", "inner", decay=False), (self.conv_width, x.shape[-1]))
-        b = self.param("conv_b", param(nn.initializers.zeros, "inner"), (x.shape[-1],))
-        return causal_conv(x, w, b, state, reset=reset, mask=mask)
+        return linear(self, "w_o", y, self.width, ("inner", "embed")), {"conv": conv, "h": solution.final}
 
     def _init_cell(self, key: jax.Array, cell: Cell) -> dict[str, Any]:
         def declare(name: str, value: jax.Array) -> Any:

@@ -12,8 +12,9 @@ from jaxseq.ops.linear_attention import linear_attention, normalized_linear_atte
 from jaxseq.ops.linear_scan import linear_scan
 from jaxseq.ops.log_scan import log_linear_scan, prefix_logsumexp
 from jaxseq.ops.matmul import matmul
-from jaxseq.ops.norm import l2_norm, rms_norm, unit_norm
+from jaxseq.ops.norm import l2_norm, layer_norm, rms_norm, unit_norm
 from jaxseq.ops.project import linear_scan_project
+from jaxseq.ops.shift import token_shift
 from jaxseq.ops.softmax_scan import softmax_scan
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "explain",
     "exponential_attention",
     "l2_norm",
+    "layer_norm",
     "linear_attention",
     "linear_scan",
     "linear_scan_project",
@@ -37,5 +39,6 @@ __all__ = [
     "rms_norm",
     "rwkv7_attention",
     "softmax_scan",
+    "token_shift",
     "unit_norm",
 ]

@@ -17,6 +17,21 @@ def rms_norm(x: jax.Array, scale: jax.Array | None = None, eps: float = 1e-6) ->
     return (y if scale is None else y * scale).astype(x.dtype)
 
 
+def layer_norm(
+    x: jax.Array, scale: jax.Array | None = None, bias: jax.Array | None = None, eps: float = 1e-5
+) -> jax.Array:
+    """(x - mean(x)) / sqrt(var(x) + eps) · scale + bias over the last axis (Ba et al. 2016, eq. 4).
+
+    x is (..., D), scale and bias (D,) or anything that broadcasts to x. Computed in float32 or wider, returned in x's
+    dtype.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    y = wide * lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + eps)
+    y = y if scale is None else y * scale
+    return (y if bias is None else y + bias).astype(x.dtype)
+
+
 def l2_norm(x: jax.Array, eps: float = 1e-6) -> jax.Array:
     """x / sqrt(sum(x²) + eps) over the last axis: the keys of DeltaNet and its kin, a little shorter than 1.
 

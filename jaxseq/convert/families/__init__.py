@@ -1,0 +1,1 @@
+"""Tables of mixers against other libraries' modules, one file per family."""

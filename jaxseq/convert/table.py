@@ -1,0 +1,137 @@
+"""A conversion as a table: which tensors of another library are which of our parameters, read both ways.
+
+    TABLE = (
+        same("a_log", "A_log"),
+        matrix("w_o", "out_proj.weight"),
+        joined(("w_x", "w_z"), "in_proj.weight"),
+        taps("conv_w", "conv1d.weight"),
+    )
+
+`read(TABLE, tensors, shapes)` gives a mixer's parameters, `write(TABLE, params)` the tensors. Names on the left are keys
+of a mixer's parameters, on the right of the other library's state dict, below whatever prefix it has there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxseq.convert.layout import to_numpy
+
+Arrays = list[np.ndarray]
+
+
+class Entry(NamedTuple):
+    """Parameters `ours` and tensors `theirs` that hold the same numbers.
+
+    Attributes:
+      read: (their arrays, our shapes) -> our arrays, of whatever shape: they are given ours, if the sizes agree.
+      write: our arrays -> their arrays.
+    """
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    read: Callable[[Arrays, list[tuple[int, ...]]], Arrays]
+    write: Callable[[Arrays], Arrays]
+
+
+Table = Sequence[Entry]
+
+
+def same(ours: str, theirs: str, shape: tuple[int, ...] | None = None) -> Entry:
+    """The same numbers in the same order; `shape` is theirs where it differs from ours: (1, 1, -1)."""
+    return Entry((ours,), (theirs,), lambda x, s: x, lambda x: [x[0] if shape is None else x[0].reshape(shape)])
+
+
+def matrix(ours: str, theirs: str) -> Entry:
+    """Our x W is their W x: (..., in, out) against (..., out, in)."""
+    return Entry((ours,), (theirs,), lambda x, s: [_turn(x[0])], lambda x: [_turn(x[0])])
+
+
+def taps(ours: str, theirs: str) -> Entry:
+    """Taps of a depthwise convolution: (W, C) against torch's (C, 1, W)."""
+    return Entry((ours,), (theirs,), lambda x, s: [x[0][:, 0].T], lambda x: [x[0].T[:, None]])
+
+
+def shifted(ours: str, theirs: str, by: float) -> Entry:
+    """Ours is theirs plus a number: gains that are stored as the difference from 1."""
+    return Entry((ours,), (theirs,), lambda x, s: [x[0] + np.asarray(by, x[0].dtype)], lambda x: [x[0] - by])
+
+
+def joined(ours: Sequence[str], theirs: str) -> Entry:
+    """Several of our matrices, side by side in one of theirs: (in, n_i) each against (Σ n_i, in)."""
+    return Entry(
+        tuple(ours),
+        (theirs,),
+        lambda x, s: np.split(_turn(x[0]), np.cumsum([shape[-1] for shape in s])[:-1], axis=-1),
+        lambda x: [_turn(np.concatenate(x, axis=-1))],
+    )
+
+
+def joined_vectors(ours: Sequence[str], theirs: str) -> Entry:
+    """Several of our vectors (n_i,) end to end in one of theirs (Σ n_i,)."""
+    return Entry(
+        tuple(ours),
+        (theirs,),
+        lambda x, s: np.split(x[0], np.cumsum([shape[-1] for shape in s])[:-1]),
+        lambda x: [np.concatenate(x)],
+    )
+
+
+def joined_taps(ours: Sequence[str], theirs: str) -> Entry:
+    """Taps of several of our convolutions (W, C_i) in one of torch's (Σ C_i, 1, W)."""
+    return Entry(
+        tuple(ours),
+        (theirs,),
+        lambda x, s: np.split(x[0][:, 0].T, np.cumsum([shape[-1] for shape in s])[:-1], axis=-1),
+        lambda x: [np.concatenate(x, axis=-1).T[:, None]],
+    )
+
+
+def read(table: Table, tensors: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Our parameters from their tensors.
+
+    Args:
+      table: every entry of it is read.
+      tensors: torch's or numpy's by the names of the table.
+      shapes: our parameters, abstract or not, by name: what has a `.shape`.
+
+    Raises:
+      ValueError: a tensor is missing, not in the table, or not of the size that our parameter has; a parameter is not in
+        the table.
+    """
+    _complete("tensors", tensors, [name for entry in table for name in entry.theirs])
+    _complete("parameters", shapes, [name for entry in table for name in entry.ours])
+    params: dict[str, np.ndarray] = {}
+    for entry in table:
+        wanted = [tuple(shapes[name].shape) for name in entry.ours]
+        found = entry.read([to_numpy(tensors[name]) for name in entry.theirs], wanted)
+        for name, array, shape in zip(entry.ours, found, wanted, strict=True):
+            if array.size != np.prod(shape):
+                given = [np.shape(tensors[name]) for name in entry.theirs]
+                raise ValueError(f"{', '.join(entry.theirs)} must make {name} of shape {shape}, got {given}")
+            params[name] = array.reshape(shape)
+    return params
+
+
+def write(table: Table, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Their tensors from our parameters: `read` gives the same parameters back. Raises ValueError as `read` does."""
+    _complete("parameters", params, [name for entry in table for name in entry.ours])
+    tensors: dict[str, np.ndarray] = {}
+    for entry in table:
+        made = entry.write([to_numpy(params[name]) for name in entry.ours])
+        tensors |= {name: np.ascontiguousarray(array) for name, array in zip(entry.theirs, made, strict=True)}
+    return tensors
+
+
+def _turn(x: np.ndarray) -> np.ndarray:
+    return np.swapaxes(x, -1, -2)
+
+
+def _complete(what: str, found: Mapping[str, Any], expected: list[str]) -> None:
+    if missing := [name for name in expected if name not in found]:
+        raise ValueError(f"the {what} must have {missing[0]}, got {', '.join(found) or 'none'}")
+    if extra := [name for name in found if name not in expected]:
+        raise ValueError(f"the {what} must be {', '.join(expected)} alone, got {extra[0]}")
