@@ -158,7 +158,9 @@ def test_the_loss_of_a_target_without_weight_is_not_looked_at(text, close):
 
 def test_sequences_that_the_solver_did_not_solve_are_reported(built, text):
     assert run(built, windows(text)).converged == 1
-    found = run(build("para_rnn", para_rnn={"max_iterations": 1, "tolerance": 1e-12, "on_failure": "return"}), windows(text))
+    found = run(
+        build("para_rnn", para_rnn={"max_iterations": 1, "tolerance": 1e-12, "on_failure": "return"}), windows(text)
+    )
     assert found.converged < 1
     assert "did not converge" in table(found)
 

@@ -16,7 +16,7 @@ from jaxseq.data import ByteTokenizer, open_source, stream_batches
 from jaxseq.experiment import DataConfig
 from jaxseq.mixers.para_rnn import ParaRNN
 from jaxseq.model import LanguageModel
-from jaxseq.model.block import Block, make_mixer
+from jaxseq.model.block import make_mixer
 from jaxseq.solvers import Newton, solve
 from jaxseq.solvers.guess import first_guess
 from jaxseq.solvers.system import System
@@ -78,16 +78,14 @@ def trace(model: LanguageModel, params: Any, batch: dict[str, Any], iterations: 
 def systems(model: LanguageModel, params: Any, tokens: Any, reset: Any) -> Iterator[tuple[int, ParaRNN, Any]]:
     """(number of the layer, mixer, (its cell's parameters, u, h0)) of every para_rnn layer, block after block."""
     config = model.config
-    x = jnp.take(params["embedding"], tokens, axis=0).astype(config.dtype)
+    run = jax.jit(lambda params: model.apply({"params": params}, tokens, reset=reset, mutable=["trace"])[1])
+    seen = run(params)["trace"]["layers"]
     for number in range(config.layers):
         repeat, i = divmod(number, len(config.pattern))
-        block = Block(config, config.pattern[i])
-        run = jax.jit(partial(block.apply, mutable=["trace"]))
-        of_block = {"params": jax.tree.map(lambda x, r=repeat: x[r], params["layers"][f"block_{i}"])}
-        (x, _), seen = run(of_block, x, None, reset, None)
         mixer = make_mixer(config, config.pattern[i])
         if isinstance(mixer, ParaRNN):
-            yield number, mixer, seen["trace"]["mixer"]["system"][0]
+            (system,) = seen[f"block_{i}"]["mixer"]["system"]
+            yield number, mixer, jax.tree.map(lambda x, r=repeat: x[r], system)
 
 
 def draw_trace(rows: list[dict[str, Any]], picture: str | Path) -> None:

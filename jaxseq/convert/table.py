@@ -7,8 +7,8 @@
         taps("conv_w", "conv1d.weight"),
     )
 
-`read(TABLE, tensors, shapes)` gives a mixer's parameters, `write(TABLE, params)` the tensors. Names on the left are keys
-of a mixer's parameters, on the right of the other library's state dict, below whatever prefix it has there.
+`read(TABLE, tensors, shapes)` gives a mixer's parameters, `write(TABLE, params)` the tensors. Names on the left are
+keys of a mixer's parameters, on the right of the other library's state dict, below whatever prefix it has there.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def read(table: Table, tensors: Mapping[str, Any], shapes: Mapping[str, Any]) ->
       shapes: our parameters, abstract or not, by name: what has a `.shape`.
 
     Raises:
-      ValueError: a tensor is missing, not in the table, or not of the size that our parameter has; a parameter is not in
-        the table.
+      ValueError: a tensor is missing, not in the table, or not of the size that our parameter has; a parameter is not
+        in the table.
     """
     _complete("tensors", tensors, [name for entry in table for name in entry.theirs])
     _complete("parameters", shapes, [name for entry in table for name in entry.ours])

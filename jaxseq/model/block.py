@@ -1,4 +1,4 @@
-"""One residual block: RMSNorm -> mixer, RMSNorm -> SwiGLU."""
+"""One residual block: norm -> mixer, norm -> MLP."""
 
 from __future__ import annotations
 
@@ -8,45 +8,56 @@ import flax.linen as nn
 import jax
 
 from jaxseq.mixers import MIXERS
-from jaxseq.mixers.base import Mixer, linear, scale
+from jaxseq.mixers.base import Depth, Mixer
 from jaxseq.model.config import ModelConfig
-from jaxseq.ops import rms_norm
+from jaxseq.model.mlp import MLP
+from jaxseq.model.norm import norm
 from jaxseq.sharding import constrain, param
 
 
-class SwiGLU(nn.Module):
-    """y = W_down (SiLU(W_gate x) W_up x) (Shazeer 2020, arXiv 2002.05202), x and y (B, T, D)."""
-
-    hidden: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """See the class."""
-        gate = linear(self, "w_gate", x, self.hidden, ("embed", "mlp"))
-        up = linear(self, "w_up", x, self.hidden, ("embed", "mlp"))
-        return linear(self, "w_down", nn.silu(gate) * up, x.shape[-1], ("mlp", "embed"))
-
-
 class Block(nn.Module):
-    """s x + mixer(norm(x)), then x + mlp(norm(x)); s is a learned scalar if `config.residual_scale`."""
+    """s x + mixer(norm(x)), then x + mlp(norm(x)) or, "parallel", both at once of one norm; s is a learned scalar if
+    `config.residual_scale`.
+    """
 
     config: ModelConfig
     mixer: str
 
     @nn.compact
-    def __call__(self, x: jax.Array, state: Any, reset: Any, mask: Any) -> tuple[jax.Array, Any]:
-        """x (B, T, D) and the mixer's state; see Mixer for reset and mask."""
-        width = self.config.width
-        skip = x
-        if self.config.residual_scale:
-            skip = x * self.param("skip", param(nn.initializers.ones), ()).astype(x.dtype)
-        normed = rms_norm(x, scale(self, "mixer_norm", width, "embed"))
-        y, state = make_mixer(self.config, self.mixer, name="mixer")(normed, state=state, reset=reset, mask=mask)
-        x = skip + y
-        if self.config.hidden:
-            normed = rms_norm(x, scale(self, "mlp_norm", width, "embed"))
-            x = x + SwiGLU(self.config.hidden, name="mlp")(normed)
-        return constrain(x, "batch", "time", None), state
+    def __call__(
+        self, x: jax.Array, state: Any, reset: Any, mask: Any, depth: Depth | None = None
+    ) -> tuple[jax.Array, Any, Any]:
+        """x (B, T, D), the mixer's state, and what the first layer of its kind gives to the others.
+
+        See Mixer for reset, mask and depth, which only mixers with `uses_depth` are given.
+        """
+        config = self.config
+        normed = norm(self, "mixer_norm", x, config)
+        y, state, first = self.mix(normed, state, reset, mask, depth)
+        y = self._skip(x) + y
+        if config.hidden:
+            normed = normed if config.residual == "parallel" else norm(self, "mlp_norm", y, config)
+            y = y + MLP(config.hidden, config.mlp, config.mlp_bias, name="mlp")(normed)
+        return constrain(y, "batch", "time", None), state, first
+
+    def mix(self, x: jax.Array, state: Any, reset: Any, mask: Any, depth: Depth | None) -> tuple[jax.Array, Any, Any]:
+        """The mixer of x, its state, and what its first layer gives. Inside `@nn.compact`."""
+        return run(make_mixer(self.config, self.mixer, name="mixer"), x, state, reset, mask, depth)
+
+    def _skip(self, x: jax.Array) -> jax.Array:
+        if not self.config.residual_scale:
+            return x
+        return x * self.param("skip", param(nn.initializers.ones), ()).astype(x.dtype)
+
+
+def run(
+    mixer: Mixer, x: jax.Array, state: Any, reset: Any, mask: Any, depth: Depth | None
+) -> tuple[jax.Array, Any, jax.Array | None]:
+    """What a mixer gives: y, its state, and what its first layer gives to the others (None if nothing)."""
+    if not mixer.uses_depth:
+        return *mixer(x, state=state, reset=reset, mask=mask), None
+    with_depth: Any = mixer
+    return with_depth(x, state=state, reset=reset, mask=mask, depth=depth)
 
 
 def make_mixer(config: ModelConfig, kind: str, **module: Any) -> Mixer:

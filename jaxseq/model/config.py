@@ -20,9 +20,17 @@ class ModelConfig:
       layers: L, a multiple of the pattern's length.
       pattern: mixer names, repeated down the stack: ("para_rnn", "para_rnn", "attention") is two to one.
       options: fields of a mixer by mixer name, options["para_rnn"]["heads"] = 4. Unknown names raise.
-      mlp_width: inner width of the SwiGLU; None for 8/3 width rounded up to a multiple of 64; 0 for no MLP.
+      mlp_width: inner width of the MLP; None for 8/3 width rounded up to a multiple of 64; 0 for no MLP, as in Mamba.
+      mlp, mlp_bias: which one, see `mlp.MLP`, and whether its maps have biases.
+      residual: "sequential" (x + mixer, then + MLP of that) or "parallel" (x + mixer + MLP of one norm, as in GPT-J).
       residual_scale: a learned gain on each mixer's skip connection, as in ParaRNN.
+      norm, norm_eps: RMSNorm or LayerNorm with a bias, before each layer and at the end.
+      shared_layers: every pass through the pattern has the same parameters, as in the Universal Transformer
+        (arXiv 1807.03819): layers / len(pattern) passes, each with a state of its own.
       tied: the head shares the embedding.
+      embedding_scale: factor on the embeddings; Griffin's is √width.
+      embedding_norm: a norm right after the embedding, as in RWKV.
+      logit_cap: c of c tanh(logits / c), as in RecurrentGemma and xLSTM; None for none.
       dtype: of activations and matmuls. Parameters, recurrent states, norms and logits are float32 or
         wider always. "float64" is for references, and needs jax.enable_x64.
       remat: what the backward pass keeps of a block: "none" keeps everything, "dots" the matmuls' results and the
@@ -35,8 +43,17 @@ class ModelConfig:
     pattern: tuple[str, ...] = ("para_rnn",)
     options: Options = field(default_factory=dict)
     mlp_width: int | None = None
+    mlp: Literal["swiglu", "geglu", "relu2"] = "swiglu"
+    mlp_bias: bool = False
+    residual: Literal["sequential", "parallel"] = "sequential"
     residual_scale: bool = True
+    norm: Literal["rms", "layer"] = "rms"
+    norm_eps: float = 1e-6
+    shared_layers: bool = False
     tied: bool = False
+    embedding_scale: float = 1.0
+    embedding_norm: bool = False
+    logit_cap: float | None = None
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     remat: Literal["none", "dots", "states", "full"] = "dots"
 
@@ -44,6 +61,11 @@ class ModelConfig:
         for name in ("vocab", "width", "layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+        if self.mlp_width is not None and self.mlp_width < 0:
+            raise ValueError(f"model.mlp_width must not be negative, got {self.mlp_width}")
+        for name in ("norm_eps", "logit_cap"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ValueError(f"model.{name} must be positive, got {getattr(self, name)}")
         if not self.pattern or self.layers % len(self.pattern):
             raise ValueError(f"model.layers = {self.layers} must be a multiple of {len(self.pattern)}, the pattern's")
         for name in self.pattern:
@@ -51,6 +73,11 @@ class ModelConfig:
                 raise unknown("model.pattern", name, MIXERS)
         for name, options in self.options.items():
             _check_options(name, options)
+
+    @property
+    def repeats(self) -> int:
+        """Passes through the pattern."""
+        return self.layers // len(self.pattern)
 
     @property
     def hidden(self) -> int:

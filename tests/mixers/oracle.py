@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from flax.core import meta
 
 from jaxseq.convert.table import Table, read, write
-from flax.core import meta
 
 
 def amplify(module: torch.nn.Module, by: float = 3.0, keep: tuple[str, ...] = ()) -> torch.nn.Module:
-    """The module with random weights `by` times as large as usual, so that a dead state shows; but for names in keep."""
+    """The module with random weights, but for names in `keep`, `by` times as large as usual: a dead state shows."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, value in module.named_parameters():
@@ -22,7 +22,7 @@ def amplify(module: torch.nn.Module, by: float = 3.0, keep: tuple[str, ...] = ()
 
 def crossed(table: Table, module: torch.nn.Module, mixer) -> dict:
     """Variables of `mixer` with the weights of `module`; the way back gives the same tensors, bit for bit."""
-    tensors = {name: value for name, value in module.state_dict().items()}
+    tensors = module.state_dict()
     shapes = meta.unbox(jax.eval_shape(mixer.init, jax.random.key(0), jnp.zeros((1, 2, mixer.width))))["params"]
     params = read(table, tensors, shapes)
     for name, array in write(table, params).items():
