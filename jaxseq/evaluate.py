@@ -22,6 +22,8 @@ from jaxseq.model.loss import token_nats
 from jaxseq.sharding import constrain
 
 BOUNDS = np.array([0, *(2**i for i in range(21))])  # lower bounds of the buckets of positions; the last has no upper
+Worst = tuple[Any, Any, Any]  # least converged, largest growth, largest Jacobian
+NOTHING_SOLVED: Worst = (1.0, -np.inf, -np.inf)
 FLUSH = 32  # windows whose sums wait on the device before they are added up in float64 on the host
 
 
@@ -37,6 +39,8 @@ class Evaluation:
       bytes: sum of weight · token_bytes[target].
       converged: the smallest fraction of sequences, over windows and layers, that a nonlinear mixer's solver solved;
         1.0 where there is nothing to solve.
+      growth, jacobian: the largest of these that a nonlinear mixer reports over windows and layers (see
+        `Solution.growth` and `solvers.jacobian`); -inf where there is none.
       position: (n,) int64, lower bounds 0, 1, 2, 4, ... 2^20 of the buckets that have any target. The position of a
         prediction is that of its input token in the document, `bos` being 0: the bytes known of the document.
       position_nats: (n,) float64, mean nats per token in each bucket.
@@ -49,6 +53,8 @@ class Evaluation:
     tokens: float
     bytes: float
     converged: float
+    growth: float
+    jacobian: float
     position: np.ndarray
     position_nats: np.ndarray
     position_tokens: np.ndarray
@@ -93,7 +99,7 @@ def evaluate(
     table = np.asarray(token_bytes, np.float32)
     if table.ndim != 1:
         raise ValueError(f"token_bytes must have shape (tokens,), got {table.shape}")
-    carry, waiting, total, converged = None, [], np.zeros((3, len(BOUNDS))), 1.0
+    carry, waiting, total, worst = None, [], np.zeros((3, len(BOUNDS))), NOTHING_SOLVED
     for batch in islice(batches, max_batches):
         if carry is None:
             rows = batch["tokens"].shape[0]
@@ -101,8 +107,8 @@ def evaluate(
         carry, sums = _window(model.apply, params, carry, table, *(batch[k] for k in ("tokens", "reset", "weight")))
         waiting.append(sums)
         if len(waiting) == FLUSH:
-            total, converged, waiting = *_flush(waiting, total, converged), []
-    return _summary(*_flush(waiting, total, converged))
+            total, worst, waiting = *_flush(waiting, total, worst), []
+    return _summary(*_flush(waiting, total, worst))
 
 
 def evaluate_workdir(
@@ -125,10 +131,12 @@ def evaluate_workdir(
 
 @partial(jax.jit, static_argnames="apply", donate_argnames="carry")
 def _window(apply, params, carry, token_bytes, tokens, reset, weight):
-    """The carry after a window, (its sums by bucket (3, buckets): nats, weight, bytes; the fraction solved)."""
+    """The carry after a window, (its sums by bucket (3, buckets): nats, weight, bytes; `worst_solves`)."""
     state, read = carry
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    (logits, state), aside = apply({"params": params}, inputs, state=state, reset=reset, mutable=["diagnostics"])
+    (logits, state), aside = apply(
+        {"params": params}, inputs, state=state, reset=reset, mutable=["diagnostics", "stability"]
+    )
     nats, _ = token_nats(logits, targets)
     position = positions(reset, read)
     bucket = jnp.where(weight != 0, bucket_of(position), -1)  # weight 0: in no bucket, so that a NaN there is not in
@@ -138,7 +146,7 @@ def _window(apply, params, carry, token_bytes, tokens, reset, weight):
         return jnp.sum(jnp.sum(chosen, axis=1), axis=0)
 
     sums = jnp.stack([by_bucket(x) for x in (nats, jnp.ones_like(nats), jnp.take(token_bytes, targets))])
-    return (state, position[:, -1] + 1), (constrain(sums, None, None), least_converged(aside))
+    return (state, position[:, -1] + 1), (constrain(sums, None, None), worst_solves(aside))
 
 
 def positions(reset: jax.Array, read: jax.Array) -> jax.Array:
@@ -156,21 +164,28 @@ def bucket_of(position: jax.Array) -> jax.Array:
     return jnp.minimum(32 - lax.clz(position.astype(jnp.int32)), len(BOUNDS) - 1)
 
 
-def least_converged(aside: Mapping[str, Any]) -> jax.Array:
-    """The smallest `converged` among the diagnostics of a forward pass, a float32 scalar; 1 where none reports it."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(aside)
-    fractions = [jnp.min(leaf) for path, leaf in leaves if path[-1].key == "converged"]
-    return jnp.min(jnp.stack(fractions)) if fractions else jnp.ones((), jnp.float32)
+def worst_solves(aside: Mapping[str, Any]) -> jax.Array:
+    """The smallest `converged`, the largest `growth` and `jacobian` that mixers report in a forward pass, (3,) float32;
+    NOTHING_SOLVED where none does.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(aside)
+
+    def extreme(name: str, of: Any, nothing: float) -> jax.Array:
+        values = [of(leaf) for path, leaf in leaves if path[-1].key == name]
+        return of(jnp.stack(values)) if values else jnp.full((), nothing, jnp.float32)
+
+    names = ("converged", "growth", "jacobian")
+    return jnp.stack([extreme(*each) for each in zip(names, (jnp.min, jnp.max, jnp.max), NOTHING_SOLVED, strict=True)])
 
 
-def _flush(waiting: list[Any], total: np.ndarray, converged: float) -> tuple[np.ndarray, float]:
-    for sums, fraction in jax.device_get(waiting):
+def _flush(waiting: list[Any], total: np.ndarray, worst: Worst) -> tuple[np.ndarray, Worst]:
+    for sums, (converged, growth, jacobian) in jax.device_get(waiting):
         total = total + sums.astype(np.float64)
-        converged = float(np.minimum(converged, fraction))
-    return total, converged
+        worst = np.minimum(worst[0], converged), np.maximum(worst[1], growth), np.maximum(worst[2], jacobian)
+    return total, worst
 
 
-def _summary(total: np.ndarray, converged: float) -> Evaluation:
+def _summary(total: np.ndarray, worst: Worst) -> Evaluation:
     nats, tokens, size = total.sum(axis=1)
     if tokens == 0:
         raise ValueError("batches must hold a target of weight above 0, got none")
@@ -186,7 +201,9 @@ def _summary(total: np.ndarray, converged: float) -> Evaluation:
         perplexity=float(perplexity),
         tokens=float(tokens),
         bytes=float(size),
-        converged=converged,
+        converged=float(worst[0]),
+        growth=float(worst[1]),
+        jacobian=float(worst[2]),
         position=BOUNDS[used],
         position_nats=total[0, used] / total[1, used],
         position_tokens=total[1, used],
@@ -203,4 +220,6 @@ def table(evaluation: Evaluation) -> str:
     lines.append(f"{evaluation.bits_per_byte:.4f} bits per byte of {evaluation.bytes:,.0f}")
     if not evaluation.converged >= 1:
         lines.append(f"the solver did not converge on {1 - evaluation.converged:.2%} of the sequences of some window")
+    if np.isfinite(evaluation.jacobian):
+        lines.append(f"largest |dstep/dh| {evaluation.jacobian:.3g}, growth {evaluation.growth:.3g} nats per step")
     return "\n".join(lines)

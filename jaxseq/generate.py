@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq.data import ByteTokenizer, TextStream
-from jaxseq.evaluate import least_converged
+from jaxseq.evaluate import worst_solves
 from jaxseq.model import LanguageModel, ModelConfig
 from jaxseq.model.block import make_mixer
 
@@ -203,7 +203,7 @@ def _step(apply, params, state, token, keys, index, sampling, allowed):
 def _advance(apply, params, state, tokens, mask):
     """The state after tokens (B, T), and the fraction solved. The logits are not used, so XLA leaves the head out."""
     (_, state), aside = apply({"params": params}, tokens, state=state, mask=mask, mutable=["diagnostics"])
-    return state, least_converged(aside)
+    return state, worst_solves(aside)[0]
 
 
 def _read(model: LanguageModel, params: Any, encoded: list[np.ndarray], chunk: int = CHUNK) -> Any:

@@ -50,8 +50,9 @@ class ParaRNN(Mixer):
 
     State: {"conv": (B, conv_width - 1, inner), "h": (B, inner) or a tuple of them, as the cell has it} float32. With
     `mutable=["diagnostics"]` the module reports over its sequences `iterations` (mean) and `iterations_max`,
-    `converged` and `fell_back` (fractions), `residual` (max), `growth` (mean), see `Solution`, and `jacobian` (max of
-    `largest_jacobian`); with `mutable=["trace"]` it gives the `system` that it solves: (params, u, h0).
+    `converged` and `fell_back` (fractions), `residual` (max), see `Solution`; with `mutable=["stability"]`, which costs
+    a pass over all steps, the largest `growth` and `jacobian` (`largest_jacobian`); with `mutable=["trace"]` it gives
+    the `system` that it solves: (params, u, h0).
     """
 
     cell: str = "para_gru"
@@ -133,20 +134,20 @@ class ParaRNN(Mixer):
         return cell.clip[name] if isinstance(self.clip, str) else self.clip
 
     def _report(self, solution: Solution, jacobian: jax.Array) -> None:
-        for name, value in summary(solution, jacobian).items():
-            self.sow("diagnostics", name, value, init_fn=lambda: jnp.zeros(()), reduce_fn=lambda _, new: new)
+        stable = {"growth": jnp.max(solution.growth), "jacobian": jnp.max(jacobian)}
+        for collection, values in (("diagnostics", summary(solution)), ("stability", stable)):
+            for name, value in values.items():
+                value = value.astype(jnp.float32)
+                self.sow(collection, name, value, init_fn=lambda: jnp.zeros(()), reduce_fn=lambda _, new: new)
 
 
-def summary(solution: Solution, jacobian: jax.Array) -> dict[str, jax.Array]:
-    """The diagnostics of `ParaRNN`, float32 scalars, from a solution and the largest Jacobians (B,)."""
+def summary(solution: Solution) -> dict[str, jax.Array]:
+    """The diagnostics of `ParaRNN`, scalars, from a solution."""
     iterations = solution.iterations.astype(jnp.float32)
-    values = {
+    return {
         "iterations": jnp.mean(iterations),
         "iterations_max": jnp.max(iterations),
         "converged": jnp.mean(solution.converged),
         "fell_back": jnp.mean(solution.status == Status.FELL_BACK),
         "residual": jnp.max(solution.residual),
-        "growth": jnp.mean(solution.growth),
-        "jacobian": jnp.max(jacobian),
     }
-    return {name: value.astype(jnp.float32) for name, value in values.items()}

@@ -82,7 +82,7 @@ class Tower(nn.Module):
         config = self.config
         unit = Repeat if config.remat == "none" else nn.remat(Repeat, policy=REMAT[config.remat], prevent_cse=False)
         carried: Any = nn.broadcast if state is None else 0
-        stacked: Any = {"diagnostics": 0, "trace": 0} | ({} if config.shared_layers else {"params": 0})
+        stacked: Any = {"diagnostics": 0, "stability": 0, "trace": 0} | ({} if config.shared_layers else {"params": 0})
         scanned: Any = nn.scan(
             unit,
             variable_axes=stacked,

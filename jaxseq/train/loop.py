@@ -10,12 +10,19 @@ from typing import Any
 
 import jax
 
+from jaxseq.evaluate import Evaluation
 from jaxseq.train.progress import Progress
 from jaxseq.train.session import Session
 from jaxseq.train.step import Metrics, place
 from jaxseq.train.stop import Stop
 
-SOLVES = ("iterations", "iterations_max", "converged", "fell_back", "residual", "growth", "jacobian")
+SOLVES = ("iterations", "iterations_max", "converged", "fell_back", "residual")
+
+
+def stability(evaluation: Evaluation) -> dict[str, float]:
+    """How far from expanding the nonlinear layers are, for the log: nothing where there are none."""
+    found = {"growth": evaluation.growth, "jacobian": evaluation.jacobian}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 class Loop:
@@ -63,9 +70,10 @@ class Loop:
         if self._due(step, train.eval_every):
             self._check(*self._read())
             began = time.perf_counter()
-            score = session.evaluate(train.eval_batches).bits_per_byte
+            found = session.evaluate(train.eval_batches)
+            score = found.bits_per_byte
             self._meter.leave_out(time.perf_counter() - began)
-            self._settle({"validation_bits_per_byte": score})
+            self._settle({"validation_bits_per_byte": score} | stability(found))
         else:
             self._settle()
         if self._due(step, train.save_every):

@@ -12,7 +12,7 @@ from jaxseq.experiment import Experiment
 from jaxseq.generate import Sampling, generate
 from jaxseq.model import count
 from jaxseq.sharding import make_mesh
-from jaxseq.train.loop import Loop
+from jaxseq.train.loop import Loop, stability
 from jaxseq.train.progress import Progress
 from jaxseq.train.session import Session, open_session
 from jaxseq.train.stop import Stop
@@ -80,6 +80,7 @@ def _measure(session: Session, step: int) -> dict[str, Any]:
         "validation_bytes": evaluation.bytes,
         "xz_bits_per_byte": xz_bits_per_byte(session.corpus.documents("validation")),
         "converged": evaluation.converged,
+        **stability(evaluation),
         "sample": _sample(session),
     }
 
