@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import reduce
+from itertools import combinations, permutations
 
 import numpy as np
 
@@ -24,7 +26,28 @@ def parity(rng: np.random.Generator, length: int) -> bytes:
     return (bits + ord("0")).tobytes() + b"=%d" % (int(bits.sum()) % 2)
 
 
-TASKS: dict[str, Callable[[np.random.Generator, int], bytes]] = {"parity": parity}  # length + 2 bytes each
+def a5(rng: np.random.Generator, length: int) -> bytes:
+    """So many random even permutations of five things, as letters from byte 128 on, "=", and their product: the word
+    problem of a group that is not solvable, which needs a state that does not commute (Merrill et al. 2024, arXiv
+    2404.08819).
+    """
+    word = rng.integers(0, 60, length)
+    return bytes((128 + word).tolist()) + b"=" + bytes([128 + reduce(lambda g, h: int(A5[h, g]), word.tolist(), 0)])
+
+
+def _product_table() -> np.ndarray:
+    """(60, 60) int: the index of x -> g(h(x)) for even permutations g, h in lexicographic order; 0 is the identity."""
+    elements = [p for p in permutations(range(5)) if _even(p)]
+    index = {p: i for i, p in enumerate(elements)}
+    return np.array([[index[tuple(g[x] for x in h)] for h in elements] for g in elements])
+
+
+def _even(p: tuple[int, ...]) -> bool:
+    return sum(a > b for a, b in combinations(p, 2)) % 2 == 0
+
+
+A5 = _product_table()
+TASKS: dict[str, Callable[[np.random.Generator, int], bytes]] = {"a5": a5, "parity": parity}  # length + 2 bytes each
 
 
 class SyntheticDocuments(Documents):
@@ -75,6 +98,6 @@ def open_source(source: str, **options: str | int) -> Corpus:
 
     Raises what `open_corpus` and `SyntheticCorpus` raise.
     """
-    if re.fullmatch(r"[a-z_]+:\d+", source):
+    if re.fullmatch(r"[a-z0-9_]+:\d+", source):
         return SyntheticCorpus(source)
     return open_corpus(source, **options)  # pyright: ignore[reportArgumentType]
