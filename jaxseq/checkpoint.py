@@ -205,6 +205,20 @@ def read_model(workdir: str | Path, step: int | None = None) -> tuple[Experiment
     return config, model, params, step
 
 
+def save_model(workdir: str | Path, config: Experiment, params: Any) -> None:
+    """Makes a workdir of a model that was not trained here: config.json and, as step 0, the parameters alone.
+
+    `read_model` reads it, so it can be evaluated, sampled and converted; to train from it, convert it to a folder of
+    Hugging Face and name that in `init.from_hf`.
+    """
+    folder = Path(workdir).absolute()
+    (folder / "config.json").write_text(json.dumps(to_json(config), indent=2) + "\n")
+    meta = {"config": to_json(config), "versions": versions(), "params": fingerprint(params)}
+    meta["meta"] = _digest(meta)
+    with ocp.CheckpointManager(folder / "checkpoints") as manager:
+        manager.save(0, args=ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(meta)))
+
+
 def _read_params(folder: Path, step: int, model: LanguageModel) -> Any:
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = jax.tree.map(

@@ -106,14 +106,24 @@ def read(table: Table, tensors: Mapping[str, Any], shapes: Mapping[str, Any]) ->
     _complete("parameters", shapes, [name for entry in table for name in entry.ours])
     params: dict[str, np.ndarray] = {}
     for entry in table:
-        wanted = [tuple(shapes[name].shape) for name in entry.ours]
-        found = entry.read([to_numpy(tensors[name]) for name in entry.theirs], wanted)
-        for name, array, shape in zip(entry.ours, found, wanted, strict=True):
-            if array.size != np.prod(shape):
-                given = [np.shape(tensors[name]) for name in entry.theirs]
-                raise ValueError(f"{', '.join(entry.theirs)} must make {name} of shape {shape}, got {given}")
-            params[name] = array.reshape(shape)
+        arrays = {name: to_numpy(tensors[name]) for name in entry.theirs}
+        params |= read_entry(entry, arrays, {name: tuple(shapes[name].shape) for name in entry.ours})
     return params
+
+
+def read_entry(
+    entry: Entry, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], prefix: str = ""
+) -> dict[str, np.ndarray]:
+    """The parameters of one entry, in `shapes`, from its tensors; `prefix` is for the message.
+
+    Raises ValueError for tensors that are not of the size that the parameters have.
+    """
+    found = entry.read([arrays[name] for name in entry.theirs], [shapes[name] for name in entry.ours])
+    for name, array in zip(entry.ours, found, strict=True):
+        if array.size != np.prod(shapes[name]):
+            given = ", ".join(f"{prefix}{name} {array.shape}" for name, array in arrays.items())
+            raise ValueError(f"{given} must make {name} of shape {shapes[name]}, gives {array.shape}")
+    return {name: array.reshape(shapes[name]) for name, array in zip(entry.ours, found, strict=True)}
 
 
 def write(table: Table, params: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -2,13 +2,35 @@
 
 from jaxseq.mixers.attention import Attention
 from jaxseq.mixers.base import Mixer
+from jaxseq.mixers.longhorn import Longhorn
 from jaxseq.mixers.lru import LRU
+from jaxseq.mixers.mamba import Mamba
+from jaxseq.mixers.mamba2 import Mamba2
+from jaxseq.mixers.min_gru import MinGRU
+from jaxseq.mixers.min_lstm import MinLSTM
 from jaxseq.mixers.para_rnn import ParaRNN
+from jaxseq.mixers.rg_lru import RGLRU
+from jaxseq.mixers.rwkv6 import RWKV6
+from jaxseq.mixers.rwkv7 import RWKV7
+from jaxseq.mixers.s4d import S4D
+from jaxseq.mixers.s5 import S5
+from jaxseq.mixers.short_conv import ShortConv
 
 MIXERS: dict[str, type[Mixer]] = {
     "attention": Attention,
+    "longhorn": Longhorn,
     "lru": LRU,
+    "mamba": Mamba,
+    "mamba2": Mamba2,
+    "min_gru": MinGRU,
+    "min_lstm": MinLSTM,
     "para_rnn": ParaRNN,
+    "rg_lru": RGLRU,
+    "rwkv6": RWKV6,
+    "rwkv7": RWKV7,
+    "s4d": S4D,
+    "s5": S5,
+    "short_conv": ShortConv,
 }
 
 __all__ = ["MIXERS"]

@@ -3,14 +3,15 @@
     q_t, k_t, v_t = R_t (W_q x_t), R_t (W_k x_t), W_v x_t
     y_t = W_o Σ_s softmax_s(q_t · k_s / √K) v_s,    s over the last `window` tokens of t's document, t included
 
-for each head (Vaswani et al. 2017, arXiv 1706.03762, eq. 1). R_t turns the pair (i, i + K/2) of a head by the angle
-t · base^(-2i/K) (RoFormer, arXiv 2104.09864, eq. 34, which pairs neighbours instead: a permutation of W_q and W_k).
-Several query heads may share one key and value head (GQA, arXiv 2305.13245). The scores take O(B · heads · T · S)
-memory, S the number of keys.
+for each head (Vaswani et al. 2017, arXiv 1706.03762, eq. 1). R_t turns the pair (i, i + R/2) of a head's first R
+entries by the angle t · base^(-2i/R) (RoFormer, arXiv 2104.09864, eq. 34, which has R = K and pairs neighbours: a
+permutation of W_q and W_k). RecurrentGemma has R = K/2, a window, and a bias after W_o. Several query heads may share
+one key and value head (GQA, arXiv 2305.13245). The scores take O(B · heads · T · S) memory, S the number of keys.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from math import pi
 
 import flax.linen as nn
@@ -36,7 +37,10 @@ class Attention(Mixer):
       context: longest document where window is None. The output at position `context` of a document and after is NaN,
         because the keys it should see are gone; a call with more tokens than that is refused.
       rope_base: longest wavelength of the rotary positions, in units of 2π tokens.
+      rope_fraction: of a head's entries are turned, R / K; 0 for no positions at all.
+      out_bias: adds a bias to the output.
 
+    Parameters: 2 (heads + kv_heads) K D, and D for the bias.
     State, a ring of S = window or context slots that holds the document's token at position p in slot p mod S:
     {"k", "v": (B, S, kv_heads, head_dim) float32, keys already turned, "position": (B, S) int32, -1 where empty,
     "length": (B,) int32, tokens of the document so far}. Positions count a document's valid tokens from 0.
@@ -48,6 +52,8 @@ class Attention(Mixer):
     window: int | None = None
     context: int = 2048
     rope_base: float = 10000.0
+    rope_fraction: float = 1.0
+    out_bias: bool = False
 
     def init_state(self, batch: int) -> State:
         """An empty ring."""
@@ -71,9 +77,10 @@ class Attention(Mixer):
             axis = "heads" if count == self.heads else None  # shared heads are few: every device holds them all
             return linear(self, name, x, count * width, ("embed", axis)).reshape(*x.shape[:2], count, width)
 
-        q = rotate(heads("w_q", self.heads), position, self.rope_base)
+        turn = partial(rotate, position=position, base=self.rope_base, turned=self._turned(width))
+        q = turn(heads("w_q", self.heads))
         new = {
-            "k": rotate(heads("w_k", groups), position, self.rope_base),
+            "k": turn(heads("w_k", groups)),
             "v": heads("w_v", groups),
             "position": position if mask is None else jnp.where(mask, position, -1),
         }
@@ -84,7 +91,7 @@ class Attention(Mixer):
             seen = jnp.concatenate([past, seen], axis=2)
             k, v = (jnp.concatenate([state[name].astype(x.dtype), new[name]], axis=1) for name in ("k", "v"))
         y = attend(q, k, v, seen).reshape(*x.shape[:2], self.heads * width)
-        y = linear(self, "w_o", y, self.width, ("heads", "embed"))
+        y = linear(self, "w_o", y, self.width, ("heads", "embed"), bias=self.out_bias)
         if self.window is None:
             lost = position >= slots if mask is None else mask & (position >= slots)
             y = jnp.where(lost[..., None], jnp.nan, y)
@@ -102,11 +109,20 @@ class Attention(Mixer):
         if self.head_dim is None and self.width % self.heads:
             raise ValueError(f"heads = {self.heads} must divide width = {self.width} where head_dim is not given")
         width = self.width // self.heads if self.head_dim is None else self.head_dim
-        if width % 2:
-            raise ValueError(f"head_dim must be even, to be turned in pairs, got {width}")
+        self._turned(width)
         if not self.rope_base > 1:
             raise ValueError(f"rope_base must be above 1, got {self.rope_base}")
         return groups, width, self.context if self.window is None else self.window
+
+    def _turned(self, width: int) -> int:
+        """R, how many entries of a head are turned."""
+        if not 0 <= self.rope_fraction <= 1:
+            raise ValueError(f"rope_fraction must be in [0, 1], got {self.rope_fraction}")
+        turned = round(self.rope_fraction * width)
+        if turned % 2 or abs(turned - self.rope_fraction * width) > 1e-3:
+            got = f"{self.rope_fraction} * {width}"
+            raise ValueError(f"rope_fraction * head_dim must be even, to be turned in pairs, got {got}")
+        return turned
 
     def _check(self, x: jax.Array, reset: jax.Array | None, mask: jax.Array | None) -> None:
         check_shapes(x=(x, f"B T {self.width}"), reset=(reset, "B T"), mask=(mask, "B T"))
@@ -147,19 +163,24 @@ def visible(
     return near & (document[:, :, None] == key_document[:, None])
 
 
-def rotate(x: jax.Array, position: jax.Array, base: float) -> jax.Array:
+def rotate(x: jax.Array, position: jax.Array, base: float, turned: int | None = None) -> jax.Array:
     """R_t x for x (B, T, H, K) and int positions (B, T), in x's dtype; angles and products are in float32 or wider.
 
-    A float32 product t · base^(-2i/K) is off by up to 0.01 radians at t = 100,000. So the angle is counted in units of
-    2^-32 turns, as integers, which wrap around where whole turns should drop out: its error is t · 7e-10 radians.
+    The first `turned` entries are turned (default: all K), the others stay. A float32 product t · base^(-2i/K) is off
+    by up to 0.01 radians at t = 100,000. So the angle is counted in units of 2^-32 turns, as integers, which wrap
+    around where whole turns should drop out: its error is t · 7e-10 radians.
     """
+    turned = x.shape[-1] if turned is None else turned
+    if not turned:
+        return x
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    turns = base ** (-np.arange(0, x.shape[-1], 2) / x.shape[-1]) / (2 * pi)
+    turns = base ** (-np.arange(0, turned, 2) / turned) / (2 * pi)
     units = position[..., None, None].astype(jnp.uint32) * np.round(turns * 2**32).astype(np.uint32)
     angle = lax.bitcast_convert_type(units, jnp.int32).astype(dtype) * (2 * pi / 2**32)
-    left, right = jnp.split(x.astype(dtype), 2, axis=-1)
+    left, right = jnp.split(x[..., :turned].astype(dtype), 2, axis=-1)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(x.dtype)
+    y = jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(x.dtype)
+    return jnp.concatenate([y, x[..., turned:]], axis=-1)
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array) -> jax.Array:

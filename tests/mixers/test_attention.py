@@ -178,3 +178,8 @@ def test_without_a_state_no_empty_keys_are_attended_to():
 
     assert largest_axis() == B * T
     assert largest_axis(state=mixer.init_state(B)) == 1000 + T
+
+
+def test_a_fraction_of_zero_is_no_positions():
+    x = jnp.ones((1, 3, 2, 4))
+    np.testing.assert_array_equal(rotate(x, jnp.arange(3)[None], 100.0, 0), x)
