@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from jaxseq.convert.table import Entry, Table
+from jaxseq.convert.table import Table
+from jaxseq.mixers.base import Mixer
 from jaxseq.model import ModelConfig
+from jaxseq.model.block import make_mixer
 
 # Fields of config.json that say nothing of what a model computes from its tokens.
 BOOKKEEPING = {
@@ -76,15 +78,31 @@ class Fields:
             raise ValueError(f"config.json has fields that the conversion does not know: {', '.join(unknown)}")
 
 
+PLAIN = {  # what most classes have built in
+    "residual": "sequential",
+    "residual_scale": False,
+    "norm": "rms",
+    "embedding_scale": 1.0,
+    "embedding_norm": False,
+    "shared_layers": False,
+    "mlp_bias": False,
+}
+
+
 def require(config: ModelConfig, **values: Any) -> None:
-    """Raises ValueError for a field of `config` that has not the one value that the other class has built in."""
-    for name, value in values.items():
+    """Raises ValueError for a field of `config` that has not the one value that the other class has built in: the one
+    in `values`, or in PLAIN.
+    """
+    for name, value in {**PLAIN, **values}.items():
         if (found := getattr(config, name)) != value:
             raise ValueError(f"model.{name} must be {value!r}, got {found!r}")
 
 
-def under(ours: str, theirs: str, table: Table) -> Table:
-    """The same table with names that begin with `ours` and `theirs`."""
-    return tuple(
-        Entry(tuple(ours + n for n in e.ours), tuple(theirs + n for n in e.theirs), e.read, e.write) for e in table
-    )
+M = TypeVar("M", bound=Mixer)
+
+
+def mixer_of(config: ModelConfig, kind: str, cls: type[M]) -> M:
+    """The mixer `kind` as the config has it, for its fields."""
+    mixer = make_mixer(config, kind, parent=None)
+    assert isinstance(mixer, cls)
+    return mixer

@@ -1,6 +1,12 @@
 """The classes of transformers that we convert from and to."""
 
 from jaxseq.convert.architecture import Architecture
-from jaxseq.convert.families import mamba
+from jaxseq.convert.families import lfm2, mamba, mamba2, recurrent_gemma
 
-ARCHITECTURES: tuple[Architecture, ...] = (mamba.MAMBA_LM, mamba.FALCON_MAMBA_LM)
+ARCHITECTURES: tuple[Architecture, ...] = (
+    mamba.MAMBA_LM,
+    mamba.FALCON_MAMBA_LM,
+    mamba2.MAMBA2_LM,
+    recurrent_gemma.RECURRENT_GEMMA,
+    lfm2.LFM2,
+)

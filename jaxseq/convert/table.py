@@ -90,6 +90,13 @@ def joined_taps(ours: Sequence[str], theirs: str) -> Entry:
     )
 
 
+def under(ours: str, theirs: str, table: Table) -> Table:
+    """The same table with names that begin with `ours` and `theirs`."""
+    return tuple(
+        Entry(tuple(ours + n for n in e.ours), tuple(theirs + n for n in e.theirs), e.read, e.write) for e in table
+    )
+
+
 def read(table: Table, tensors: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Our parameters from their tensors.
 

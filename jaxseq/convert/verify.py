@@ -111,7 +111,10 @@ class _Theirs:
 def _load(folder: Path, dtype: str, **options: Any) -> _Theirs:
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()  # its warnings are of kernels that it does without
+    logging.disable_progress_bar()
     return _Theirs(AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **options))
 
 

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxseq.mixers.base import Mixer, linear
+from jaxseq.mixers.base import Mixer, linear, scale
+from jaxseq.ops import rms_norm
 from jaxseq.ops.checks import check_bool, check_shapes
 
 State = dict[str, jax.Array]
@@ -39,8 +40,9 @@ class Attention(Mixer):
       rope_base: longest wavelength of the rotary positions, in units of 2π tokens.
       rope_fraction: of a head's entries are turned, R / K; 0 for no positions at all.
       out_bias: adds a bias to the output.
+      qk_norm, norm_eps: an RMSNorm of each query and key head, with a gain (K,), before they are turned.
 
-    Parameters: 2 (heads + kv_heads) K D, and D for the bias.
+    Parameters: 2 (heads + kv_heads) K D, D for the bias, and 2 K for the norms.
     State, a ring of S = window or context slots that holds the document's token at position p in slot p mod S:
     {"k", "v": (B, S, kv_heads, head_dim) float32, keys already turned, "position": (B, S) int32, -1 where empty,
     "length": (B,) int32, tokens of the document so far}. Positions count a document's valid tokens from 0.
@@ -54,10 +56,12 @@ class Attention(Mixer):
     rope_base: float = 10000.0
     rope_fraction: float = 1.0
     out_bias: bool = False
+    qk_norm: bool = False
+    norm_eps: float = 1e-6
 
     def init_state(self, batch: int) -> State:
         """An empty ring."""
-        groups, width, slots = self._sizes()
+        groups, width, slots = self.sizes()
         return {
             "k": jnp.zeros((batch, slots, groups, width), jnp.float32),
             "v": jnp.zeros((batch, slots, groups, width), jnp.float32),
@@ -68,7 +72,7 @@ class Attention(Mixer):
     @nn.compact
     def __call__(self, x, *, state=None, reset=None, mask=None):
         """See Mixer. Raises ValueError for fields or shapes that do not fit."""
-        groups, width, slots = self._sizes()
+        groups, width, slots = self.sizes()
         self._check(x, reset, mask)
         cache = self.init_state(x.shape[0]) if state is None else state
         document, position = place(cache["length"], reset, mask, x.shape[1])
@@ -78,9 +82,9 @@ class Attention(Mixer):
             return linear(self, name, x, count * width, ("embed", axis)).reshape(*x.shape[:2], count, width)
 
         turn = partial(rotate, position=position, base=self.rope_base, turned=self._turned(width))
-        q = turn(heads("w_q", self.heads))
+        q = turn(self._normed("norm_q", heads("w_q", self.heads)))
         new = {
-            "k": turn(heads("w_k", groups)),
+            "k": turn(self._normed("norm_k", heads("w_k", groups))),
             "v": heads("w_v", groups),
             "position": position if mask is None else jnp.where(mask, position, -1),
         }
@@ -97,7 +101,10 @@ class Attention(Mixer):
             y = jnp.where(lost[..., None], jnp.nan, y)
         return y, write(cache, new, document, position[:, -1] + 1)
 
-    def _sizes(self) -> tuple[int, int, int]:
+    def _normed(self, name: str, x: jax.Array) -> jax.Array:
+        return rms_norm(x, scale(self, name, x.shape[-1], None), self.norm_eps) if self.qk_norm else x
+
+    def sizes(self) -> tuple[int, int, int]:
         """(kv_heads, head_dim, slots)."""
         for name in ("heads", "kv_heads", "head_dim", "window", "context"):
             value = getattr(self, name)

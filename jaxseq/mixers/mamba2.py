@@ -63,7 +63,7 @@ class Mamba2(Mixer):
 
     def init_state(self, batch: int) -> dict[str, jax.Array]:
         """Zeros."""
-        inner, heads = self._sizes()
+        inner, heads = self.sizes()
         return {
             "conv_x": jnp.zeros((batch, self.conv_width - 1, inner), jnp.float32),
             "conv_bc": jnp.zeros((batch, self.conv_width - 1, 2 * self.groups * self.states), jnp.float32),
@@ -74,7 +74,7 @@ class Mamba2(Mixer):
     def __call__(self, x, *, state=None, reset=None, mask=None, depth=None):
         """See Mixer."""
         state = self.init_state(x.shape[0]) if state is None else state
-        inner, _ = self._sizes()
+        inner, _ = self.sizes()
         z = linear(self, "w_z", x, inner, ("embed", "inner"), init=UNIFORM)
         u = linear(self, "w_x", x, inner, ("embed", "inner"), init=UNIFORM)
         bc = linear(self, "w_bc", x, 2 * self.groups * self.states, ("embed", None), init=UNIFORM)
@@ -89,7 +89,7 @@ class Mamba2(Mixer):
         state = {"conv_x": conv_x, "conv_bc": conv_bc, "S": S}
         return (y, state) if depth is None else (y, state, None)
 
-    def _sizes(self) -> tuple[int, int]:
+    def sizes(self) -> tuple[int, int]:
         """E and H."""
         inner = 2 * self.width if self.inner is None else self.inner
         check_positive(inner=inner, states=self.states, groups=self.groups, conv_width=self.conv_width)
@@ -105,7 +105,7 @@ class Mamba2(Mixer):
 
     def _step_sizes(self, x: jax.Array) -> jax.Array:
         """dt (B, T, H), float32 or wider."""
-        _, heads = self._sizes()
+        _, heads = self.sizes()
         w = self.param("w_dt", param(UNIFORM, "embed", "heads"), (self.width, heads))
         steps = partial(step_size_bias, low=self.dt_min, high=self.dt_max)
         bias = self.param("b_dt", param(steps, "heads"), (heads,))

@@ -53,7 +53,7 @@ class RGLRU(Mixer):
 
     def init_state(self, batch: int) -> State:
         """Zeros, and a fresh document."""
-        inner = self._inner()
+        inner = self.sizes()
         return {
             "h": jnp.zeros((batch, inner), jnp.float32),
             "conv": jnp.zeros((batch, self.conv_width - 1, inner), jnp.float32),
@@ -64,7 +64,7 @@ class RGLRU(Mixer):
     def __call__(self, x, *, state=None, reset=None, mask=None):
         """See Mixer."""
         state = self.init_state(x.shape[0]) if state is None else state
-        inner = self._inner()
+        inner = self.sizes()
         gate = linear(self, "w_z", x, inner, ("embed", "inner"), bias=True)
         u = linear(self, "w_x", x, inner, ("embed", "inner"), bias=True)
         taps = nn.initializers.normal((0.01 / self.conv_width) ** 0.5)
@@ -79,7 +79,8 @@ class RGLRU(Mixer):
         y = linear(self, "w_o", y, self.width, ("inner", "embed"), bias=True, init=init)
         return y, {"h": as_state(h[:, -1]), "conv": conv, "fresh": fresh}
 
-    def _inner(self) -> int:
+    def sizes(self) -> int:
+        """E."""
         inner = self.width if self.inner is None else self.inner
         check_positive(inner=inner, heads=self.heads, conv_width=self.conv_width)
         if inner % self.heads:

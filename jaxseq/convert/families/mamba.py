@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from jaxseq.convert.architecture import Architecture, Fields, require, under
-from jaxseq.convert.table import Table, joined, matrix, same, taps
+from jaxseq.convert.architecture import Architecture, Fields, mixer_of, require
+from jaxseq.convert.table import Table, joined, matrix, same, taps, under
 from jaxseq.mixers.mamba import Mamba
 from jaxseq.model import ModelConfig
-from jaxseq.model.block import make_mixer
 
 MAMBA: Table = (  # FalconMamba's too, with select_norm "unit"
     joined(("w_x", "w_z"), "in_proj.weight"),
@@ -75,10 +74,8 @@ def _read(fields: Fields, select_norm: str) -> ModelConfig:
 
 
 def _write(config: ModelConfig, select_norm: str) -> dict[str, Any]:
-    require(config, mlp_width=0, residual_scale=False, norm="rms", embedding_scale=1.0, embedding_norm=False)
-    require(config, logit_cap=None, shared_layers=False)
-    mixer = make_mixer(config, "mamba", parent=None)
-    assert isinstance(mixer, Mamba)
+    require(config, mlp_width=0, logit_cap=None)
+    mixer = mixer_of(config, "mamba", Mamba)
     if mixer.select_norm != select_norm:
         raise ValueError(f"select_norm must be {select_norm}, got {mixer.select_norm}")
     inner, rank = mixer.sizes()

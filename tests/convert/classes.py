@@ -1,0 +1,68 @@
+"""Tiny models of transformers, saved, with weights so large that a dead state shows."""
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    FalconMambaConfig,
+    FalconMambaForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    Mamba2Config,
+    Mamba2ForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    RecurrentGemmaConfig,
+    RecurrentGemmaForCausalLM,
+)
+
+VOCAB, D = 62, 32
+NO_TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+SIZES = {"vocab_size": VOCAB, "hidden_size": D, **NO_TOKENS}
+ROPE = {"rope_type": "default", "rope_theta": 1000.0}
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
+
+MODELS = {
+    "mamba": lambda: MambaForCausalLM(MambaConfig(**SIZES, state_size=5, num_hidden_layers=2)),
+    "falcon_mamba": lambda: FalconMambaForCausalLM(
+        FalconMambaConfig(**SIZES, state_size=5, num_hidden_layers=2, tie_word_embeddings=False)
+    ),
+    "mamba2": lambda: Mamba2ForCausalLM(
+        Mamba2Config(**SIZES, num_heads=4, head_dim=16, state_size=6, n_groups=2, num_hidden_layers=2, chunk_size=8)
+    ),
+    "recurrent_gemma": lambda: RecurrentGemmaForCausalLM(
+        RecurrentGemmaConfig(
+            **SIZES,
+            lru_width=48,
+            intermediate_size=96,
+            num_hidden_layers=4,  # not a multiple of the three of a pattern
+            **HEADS,
+            head_dim=8,
+            attention_window_size=8,
+            rope_parameters=ROPE | {"partial_rotary_factor": 0.5},
+        )
+    ),
+    "lfm2": lambda: Lfm2ForCausalLM(
+        Lfm2Config(
+            **SIZES,
+            intermediate_size=96,
+            num_hidden_layers=4,
+            **HEADS,
+            layer_types=["conv", "full_attention"] * 2,
+            max_position_embeddings=128,
+            rope_parameters=ROPE,
+        )
+    ),
+}
+
+
+def saved(name: str, folder: Path, by: float = 2.0) -> Path:
+    """The folder, with a model in it whose every weight is random, matrices `by` times as large as usual."""
+    model = MODELS[name]().eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in model.parameters():
+            size = by / value[0].numel() ** 0.5 if value.ndim > 1 else 0.5
+            value.copy_(size * torch.randn(value.shape, generator=generator))
+    model.save_pretrained(folder)
+    return folder
