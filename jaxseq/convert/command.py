@@ -13,7 +13,7 @@ import numpy as np
 from jaxseq.checkpoint import read_config, save_model
 from jaxseq.convert.hf import write_hf
 from jaxseq.convert.load import is_workdir, load_model
-from jaxseq.convert.verify import Deviation, compare
+from jaxseq.convert.verify import compare
 from jaxseq.experiment import Experiment
 from jaxseq.ops.checks import check_choice
 
@@ -57,13 +57,10 @@ def _verify(source: str, folder: Path, form: str, say: Callable[[str], None]) ->
     theirs, ours = (Path(source), folder) if form == "jaxseq" else (folder, Path(source))
     if is_workdir(theirs):
         raise ValueError("a workdir is converted to a workdir: there is nothing to compare with")
-    deviations: list[Deviation] = []
-    model, params = load_model(ours)
-    for deviation in compare(theirs, model, params):
+    for deviation in compare(theirs, *load_model(ours)):
         say(str(deviation))
-        deviations.append(deviation)
-    if wrong := [d.what for d in deviations if not d.passed]:
-        raise ValueError(f"the result is not right ({'; '.join(wrong)}) and was removed")
+        if not deviation.passed:
+            raise ValueError(f"the result is not right ({deviation.what}) and was removed")
 
 
 @contextmanager
