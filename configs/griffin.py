@@ -1,6 +1,6 @@
 """Griffin 200M (De et al. 2024, arXiv 2402.19427, table 2): two RG-LRU blocks to one of local attention, over bytes.
 
-163,308,544 parameters. An RG-LRU's decode state is 24,577 bytes a sequence; attention's, a ring of 1,024 keys and
+163,308,544 parameters. An RG-LRU's decode state is 24,580 bytes a sequence; attention's, a ring of 1,024 keys and
 values of one head of 128, 1,052,676. The rest is as in configs/rg_lru.py.
 """
 

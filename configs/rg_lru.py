@@ -1,7 +1,7 @@
 """Hawk 200M (De et al. 2024, arXiv 2402.19427, table 2): RG-LRU blocks and gated-GELU MLPs, here over bytes.
 
-173,986,816 parameters. A layer's decode state is 24,577 bytes a sequence: 1,536 channels, the last 3 inputs of the
-convolution, and a flag. Widths, depth, MLP expansion, gate blocks, length and tokens (3.9 billion in steps of 0.5
+173,986,816 parameters. A layer's decode state is 24,580 bytes a sequence: 1,536 channels, the last 3 inputs of the
+convolution, and a count. Widths, depth, MLP expansion, gate blocks, length and tokens (3.9 billion in steps of 0.5
 million) are the paper's; the embedding's scale, the cap on the logits and W_o's variance RecurrentGemma's code's. The
 learning rate is not stated there.
 """

@@ -96,10 +96,25 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class InitConfig:
+    """What training starts from.
+
+    Attributes:
+      from_hf: a folder of Hugging Face (config.json and safetensors): its model, of which `model.dtype` and
+        `model.remat` alone are still the experiment's, and its parameters. None: a fresh model from `train.seed`.
+    """
+
+    from_hf: str | None = None
+
+
+@dataclass(frozen=True)
 class Experiment:
-    """The whole of a run: model, data, optimizer, training, and the mesh (data, fsdp, tensor, seq), -1 for the rest."""
+    """The whole of a run: model and where its parameters come from, data, optimizer, training, and the mesh (data,
+    fsdp, tensor, seq), -1 for the rest.
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    init: InitConfig = field(default_factory=InitConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -1,6 +1,6 @@
 """Measures on this machine, one JSON line per row: python launch/benchmark.py BENCHMARK
 
-BENCHMARK is train, decode, depth, matmul, scan, ops or solvers.
+BENCHMARK is train, decode, depth, matmul, mixers, scan, ops or solvers.
 
 Without an accelerator, by compiling for one: python launch/benchmark.py static --topology=v5e:2x2
 """
@@ -14,12 +14,13 @@ from jaxseq.benchmark.options import run
 
 TOPOLOGY = flags.DEFINE_string("topology", None, "static: what to compile for: v5e:2x2, v5p:2x2x1, v6e:2x2, h100, ...")
 OP = flags.DEFINE_string("op", None, "ops: the one to measure, linear_scan, delta_rule, ...; by default all.")
+MIXER = flags.DEFINE_string("mixer", None, "mixers: the one to measure; by default all.")
 PLOT = flags.DEFINE_string("plot", None, "ops: the PNG file to draw to.")
 
 
 def main(argv: list[str]) -> None:
     """See the module."""
-    for row in run(argv[0], topology=TOPOLOGY.value, op=OP.value, plot=PLOT.value):
+    for row in run(argv[0], topology=TOPOLOGY.value, op=OP.value, mixer=MIXER.value, plot=PLOT.value):
         print(json.dumps(row), flush=True)
 
 

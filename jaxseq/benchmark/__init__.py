@@ -6,6 +6,7 @@ from typing import Any
 from jaxseq.benchmark.decode import decode
 from jaxseq.benchmark.depth import depth
 from jaxseq.benchmark.matmul import matmul
+from jaxseq.benchmark.mixers import mixers
 from jaxseq.benchmark.ops import ops
 from jaxseq.benchmark.scan import scan
 from jaxseq.benchmark.solvers import solvers
@@ -16,6 +17,7 @@ BENCHMARKS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "decode": decode,
     "depth": depth,
     "matmul": matmul,
+    "mixers": mixers,
     "ops": ops,
     "scan": scan,
     "solvers": solvers,

@@ -72,7 +72,7 @@ def mixers(mixer: str | None = None) -> Iterator[dict[str, Any]]:
 
 def trained(model: LanguageModel, params: Any) -> Callable[[], Any]:
     """Loss and gradients at (BATCH, TIME) tokens."""
-    tokens = _tokens()
+    tokens = jnp.asarray(_tokens())
 
     def loss(params: Any) -> jax.Array:
         logits, _ = model.apply({"params": params}, tokens[:, :-1])

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxseq.experiment import DataConfig, Experiment
-from jaxseq.model import LanguageModel, ModelConfig, count, declare
+from jaxseq.model import LanguageModel, ModelConfig, count, declare, make_params
 from jaxseq.sharding import make_mesh
 from jaxseq.train.optimizer import make_optimizer
 from jaxseq.train.state import TrainState, make_state
@@ -48,7 +48,7 @@ def make_bench(model: ModelConfig, rows: int, length: int) -> Bench:
     declared = declare(language_model)
     optimizer = make_optimizer(config, declared)
     with jax.set_mesh(mesh):
-        state = make_state(language_model, optimizer, 0, mesh)
+        state = make_state(make_params(language_model, 0, mesh), language_model, optimizer, mesh)
         batch = place(random_batch(rows, length), mesh)
         step = make_step(language_model, optimizer, config, mesh)
         began = time.perf_counter()

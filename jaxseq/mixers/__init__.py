@@ -1,7 +1,14 @@
 """Layers over time, by name."""
 
+from jaxseq.mixers.aaren import Aaren
 from jaxseq.mixers.attention import Attention
 from jaxseq.mixers.base import Mixer
+from jaxseq.mixers.delta_net import DeltaNet
+from jaxseq.mixers.gated_delta_net import GatedDeltaNet
+from jaxseq.mixers.gla import GLA
+from jaxseq.mixers.hgrn import HGRN
+from jaxseq.mixers.hgrn2 import HGRN2
+from jaxseq.mixers.lightnet import LightNet
 from jaxseq.mixers.longhorn import Longhorn
 from jaxseq.mixers.lru import LRU
 from jaxseq.mixers.mamba import Mamba
@@ -9,6 +16,7 @@ from jaxseq.mixers.mamba2 import Mamba2
 from jaxseq.mixers.min_gru import MinGRU
 from jaxseq.mixers.min_lstm import MinLSTM
 from jaxseq.mixers.para_rnn import ParaRNN
+from jaxseq.mixers.retnet import RetNet
 from jaxseq.mixers.rg_lru import RGLRU
 from jaxseq.mixers.rwkv6 import RWKV6
 from jaxseq.mixers.rwkv7 import RWKV7
@@ -17,7 +25,14 @@ from jaxseq.mixers.s5 import S5
 from jaxseq.mixers.short_conv import ShortConv
 
 MIXERS: dict[str, type[Mixer]] = {
+    "aaren": Aaren,
     "attention": Attention,
+    "delta_net": DeltaNet,
+    "gated_delta_net": GatedDeltaNet,
+    "gla": GLA,
+    "hgrn": HGRN,
+    "hgrn2": HGRN2,
+    "lightnet": LightNet,
     "longhorn": Longhorn,
     "lru": LRU,
     "mamba": Mamba,
@@ -25,6 +40,7 @@ MIXERS: dict[str, type[Mixer]] = {
     "min_gru": MinGRU,
     "min_lstm": MinLSTM,
     "para_rnn": ParaRNN,
+    "retnet": RetNet,
     "rg_lru": RGLRU,
     "rwkv6": RWKV6,
     "rwkv7": RWKV7,

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxseq.mixers.base import Mixer, as_state, linear, short_conv
 from jaxseq.ops import linear_scan
 from jaxseq.ops.checks import check_positive
+from jaxseq.ops.positions import place
 from jaxseq.sharding import param
 
 POWER = 8.0
@@ -40,8 +41,8 @@ class RGLRU(Mixer):
       out_variance: of W_o's entries at first, times E; RecurrentGemma's is 2 / layers.
 
     Parameters: 3 D E + 2 E² / heads + (W + 6) E + D.
-    State: {"h": (B, E) float32, "conv": (B, W - 1, E) float32, "fresh": (B,) bool, True before a document's first
-    token}.
+    State: {"h": (B, E) float32, "conv": (B, W - 1, E) float32, "length": (B,) int32, tokens of the
+    document so far}.
     """
 
     inner: int | None = None
@@ -52,12 +53,12 @@ class RGLRU(Mixer):
     out_variance: float = 1.0
 
     def init_state(self, batch: int) -> State:
-        """Zeros, and a fresh document."""
+        """Zeros."""
         inner = self.sizes()
         return {
             "h": jnp.zeros((batch, inner), jnp.float32),
             "conv": jnp.zeros((batch, self.conv_width - 1, inner), jnp.float32),
-            "fresh": jnp.ones((batch,), bool),
+            "length": jnp.zeros((batch,), jnp.int32),
         }
 
     @nn.compact
@@ -71,13 +72,13 @@ class RGLRU(Mixer):
         u, conv = short_conv(self, u, state["conv"], self.conv_width, reset=reset, mask=mask, init=taps)
         r, i = (jax.nn.sigmoid(self._blocks(name, u)) for name in ("r", "i"))
         log_a = -POWER * r * jax.nn.softplus(self.param("lambda", param(self._init_lambda, "inner"), (inner,)))
-        first, fresh = first_tokens(state["fresh"], reset, mask, x.shape[1])
-        gain = jnp.where(first[..., None], 1, bounded_sqrt(-jnp.expm1(2 * log_a)))
+        _, position = place(state["length"], reset, mask, x.shape[1])
+        gain = jnp.where(position[..., None] == 0, 1, bounded_sqrt(-jnp.expm1(2 * log_a)))
         h = linear_scan(jnp.exp(log_a), gain * (i * u), state["h"], reset=reset, mask=mask)
         y = (nn.gelu(gate) * h).astype(x.dtype)
         init = nn.initializers.normal((self.out_variance / inner) ** 0.5)
         y = linear(self, "w_o", y, self.width, ("inner", "embed"), bias=True, init=init)
-        return y, {"h": as_state(h[:, -1]), "conv": conv, "fresh": fresh}
+        return y, {"h": as_state(h[:, -1]), "conv": conv, "length": position[:, -1] + 1}
 
     def sizes(self) -> int:
         """E."""
@@ -104,16 +105,6 @@ class RGLRU(Mixer):
     def _init_lambda(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         square = jax.random.uniform(key, shape, minval=self.min_radius**2, maxval=self.max_radius**2)
         return jnp.log(jnp.expm1(-0.5 * jnp.log(square)))
-
-
-def first_tokens(
-    fresh: jax.Array, reset: jax.Array | None, mask: jax.Array | None, time: int
-) -> tuple[jax.Array, jax.Array]:
-    """Which valid tokens are their document's first (B, T), and whether none has come by the end (B,), bool."""
-    valid = jnp.ones((fresh.shape[0], time)) if mask is None else mask.astype(jnp.float32)
-    one = jnp.ones((1, 1), jnp.float32)
-    seen = linear_scan(one, valid, 1 - fresh.astype(jnp.float32), reset=reset)
-    return seen == 1, seen[:, -1] == 0
 
 
 @jax.custom_jvp

@@ -15,7 +15,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxseq.ops.checks import check_shapes
+from jaxseq.ops.checks import accumulation_dtype, check_shapes
 from jaxseq.ops.decay import decayed_scores
 from jaxseq.ops.dplr import dplr_attention
 from jaxseq.ops.matrix_state import attend, check, from_start, outer, product, read_state, to_end, write
@@ -105,7 +105,8 @@ def rwkv7_attention(
     key = "B T H K"
     check_shapes(r=(r, key), log_w=(log_w, key), k=(k, key), kk=(kk, key), eta=(eta, key))
     options = {"scale": scale, "reset": reset, "mask": mask, "chunk": chunk, "method": method}
-    return dplr_attention(r, k, v, -kk, kk * eta, log_w, state, **options)
+    b = kk.astype(accumulation_dtype(kk, eta)) * eta  # in half precision its errors would add up in the state
+    return dplr_attention(r, k, v, -kk, b, log_w, state, **options)
 
 
 def _within(read, q, k, v, beta, log_a, document):

@@ -10,7 +10,7 @@ from jax import lax
 
 from jaxseq.ops.affine_methods import algorithms
 from jaxseq.ops.algebra import FLOOR, MAXIMA, over_time, previous
-from jaxseq.ops.checks import accumulation_dtype, check_bool, check_real, check_shapes
+from jaxseq.ops.checks import accumulation_dtype, check_bool, check_decay, check_real, check_shapes
 from jaxseq.ops.choice import dispatch
 from jaxseq.ops.linear_scan import linear_scan
 
@@ -44,7 +44,7 @@ def softmax_scan(
       s: scores (B, T, H), any float dtype. A score of -1e30 or less weighs nothing.
       v: values (B, T, H, V), any float dtype.
       state: m (B, H), u (B, H) and w (B, H, V) of the past; None is none, (-1e30, 0, 0).
-      decay: per head and step, at least 0, not checked; broadcastable to (H,). None is no decay.
+      decay: per head and step, at least 0, not checked; broadcastable to (H,), float32 or wider. None is no decay.
       bonus: added to the score of the current token, in o_t only; broadcastable to (H,). None: see above.
       reset: (B, T) bool, True where a document starts.
       mask: (B, T) bool, False at padding: such a token neither counts nor decays.
@@ -54,7 +54,7 @@ def softmax_scan(
       o (B, T, H, V) in v's dtype, 0 before the first valid token, and the state after the last step, float32 or wider.
 
     Raises:
-      ValueError: wrong ranks or shapes, input that is not real, an unknown method.
+      ValueError: wrong ranks or shapes, input that is not real, a half-precision decay, an unknown method.
     """
     s, v = jnp.asarray(s), jnp.asarray(v)
     _check(s, v, state, decay, bonus, reset, mask)
@@ -96,6 +96,7 @@ def _scores(s, mask):
 
 def _check(s, v, state, decay, bonus, reset, mask):
     check_real(s=s, v=v, decay=decay, bonus=bonus)
+    check_decay(decay=None if decay is None else jnp.asarray(decay))
     check_bool(reset=reset, mask=mask)
     check_shapes(s=(s, "B T H"), v=(v, "B T H V"), reset=(reset, "B T"), mask=(mask, "B T"))
     if s.shape[1] < 1:

@@ -16,6 +16,7 @@ from jaxseq.evaluate import Evaluation, evaluate
 from jaxseq.experiment import Experiment
 from jaxseq.model import LanguageModel, declare
 from jaxseq.train.optimizer import make_optimizer, make_schedule
+from jaxseq.train.origin import adopt, first_params
 from jaxseq.train.state import TrainState, abstract_state, make_state, placed, state_shardings
 from jaxseq.train.step import make_step
 from jaxseq.train.workdir import Workdir
@@ -63,6 +64,7 @@ def open_session(config: Experiment, workdir: str, mesh: Mesh) -> Session:
     Raises ValueError and OSError for what is wrong with the config, the data or the workdir.
     """
     _check(config, mesh)
+    config = adopt(config)
     data = config.data
     corpus = open_source(data.source, encoding=data.encoding, field=data.field, piece_bytes=data.piece_bytes)
     tokenizer = ByteTokenizer()
@@ -106,7 +108,7 @@ def _state(
         if restored is not None:
             step = jax.device_put(jax.numpy.int32(restored.step), wanted.step.sharding)
             return TrainState(step, restored.params, restored.opt_state), restored.step
-    return make_state(model, optimizer, config.train.seed, mesh), 0
+    return make_state(first_params(config, mesh), model, optimizer, mesh), 0
 
 
 def _check(config: Experiment, mesh: Mesh) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxseq.model import LanguageModel, declare, make_params
+from jaxseq.model import LanguageModel, declare
 from jaxseq.sharding import is_declared, replicated, shardings
 
 
@@ -24,9 +24,8 @@ class TrainState(NamedTuple):
     opt_state: Any
 
 
-def make_state(model: LanguageModel, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
-    """A fresh state from `seed`, laid out on the mesh."""
-    params = make_params(model, seed, mesh)
+def make_state(params: Any, model: LanguageModel, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """The state before the first step, of parameters that lie on the mesh."""
     layout = state_shardings(model, optimizer, mesh)
     opt_state = jax.jit(optimizer.init, out_shardings=layout.opt_state)(params)
     return TrainState(jax.device_put(jnp.zeros((), jnp.int32), layout.step), params, opt_state)

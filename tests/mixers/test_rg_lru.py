@@ -67,8 +67,8 @@ def test_padding_before_a_document_does_not_take_its_start(pair):
     reset[:, 2] = True
     y, state = run(variables, x, reset=reset, mask=mask)
     assert_near(y[:, 5:], run(variables, x[:, 5:])[0], 5e-6)
-    np.testing.assert_array_equal(state["fresh"], [False, False])
-    np.testing.assert_array_equal(run(variables, x, mask=np.zeros_like(mask))[1]["fresh"], [True, True])
+    np.testing.assert_array_equal(state["length"], [16, 16])
+    np.testing.assert_array_equal(run(variables, x, mask=np.zeros_like(mask))[1]["length"], [0, 0])
 
 
 def test_the_slope_of_the_root_is_bounded_and_otherwise_exact(close):
@@ -91,4 +91,4 @@ def test_decays_start_in_the_range_given():
 def test_sizes_are_those_stated():
     mixer = RGLRU(D, inner=24, heads=4, conv_width=3)
     assert count(mixer) == 3 * D * 24 + 2 * 24**2 // 4 + (3 + 6) * 24 + D
-    assert state_bytes(mixer) == 4 * 24 + 4 * 2 * 24 + 1
+    assert state_bytes(mixer) == 4 * 24 + 4 * 2 * 24 + 4

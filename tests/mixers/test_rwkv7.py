@@ -1,7 +1,5 @@
 """RWKV-7 against the authors' package: two layers, so that the values of the first one enter the second."""
 
-import importlib
-import warnings
 from functools import partial
 from math import sqrt
 
@@ -16,7 +14,9 @@ from jaxseq.convert.families.rwkv7 import TIME_MIX
 from jaxseq.convert.table import read, write
 from jaxseq.mixers.base import Depth
 from jaxseq.mixers.rwkv7 import RWKV7
+from jaxseq.model import LanguageModel, ModelConfig
 from tests.mixers.oracle import assert_near, inputs
+from tests.mixers.rwkv_package import load
 
 B, T, D, H, K, LAYERS = 2, 21, 32, 4, 8, 2
 RANKS = {"decay": 5, "eta": 6, "value": 3, "gate": 7}
@@ -58,21 +58,27 @@ def variables():
 
 
 @pytest.fixture(scope="module")
-def expected():
-    """Outputs (LAYERS, B, T, D) and last states (LAYERS, B, H, K, V) of the package, one sequence at a time."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setenv("RWKV_V7_ON", "1")  # read while it is imported
-        patch.setenv("RWKV_JIT_ON", "0")
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit
-        run = importlib.import_module("rwkv.model").RWKV_x070_TMix_seq
+def authors():
+    """Their layer: (layer, x (T, D), v_first) -> y (T, D), the last state (V, K), v_first."""
+    run = load(7).RWKV_x070_TMix_seq
+
+    def one(layer, x, first):
+        weights = [as_argument(name, TENSORS[layer][name]) for name in ORDER]
+        y, _, S, first = run(layer, H, K, x, torch.zeros(D), first, torch.zeros(H, K, K), *weights)
+        return y, S, first
+
+    return one
+
+
+@pytest.fixture(scope="module")
+def expected(authors):
+    """Outputs (LAYERS, B, T, D) and last states (LAYERS, B, H, K, V), one sequence at a time."""
     y, S = np.zeros(X.shape), np.zeros((LAYERS, B, H, K, K))
     for b in range(B):
         first = torch.empty(0)
-        for layer, tensors in enumerate(TENSORS):
-            weights = [as_argument(name, tensors[name]) for name in ORDER]
-            start = torch.zeros(D), first, torch.zeros(H, K, K)
-            out, _, state, first = run(layer, H, K, torch.tensor(X[layer, b].copy()), *start, *weights)
-            y[layer, b], S[layer, b] = out, state.mT
+        for layer in range(LAYERS):
+            y[layer, b], state, first = authors(layer, torch.tensor(X[layer, b].copy()), first)
+            S[layer, b] = state.mT
     return y, S
 
 
@@ -104,6 +110,24 @@ def test_two_layers_are_the_authors(variables, expected, part):
     for value, wanted in zip(run_layers(variables, part), expected, strict=True):
         for layer in range(LAYERS):
             assert_near(value[layer], wanted[layer])
+
+
+def test_a_model_gives_the_first_layer_s_values_to_the_second(variables, authors):
+    options = {"rwkv7": {"head_dim": K, **{f"{name}_rank": rank for name, rank in RANKS.items()}}}
+    kind = {"residual_scale": False, "norm": "layer", "norm_eps": 1e-5, "mlp_width": 0}
+    model = LanguageModel(ModelConfig(vocab=7, width=D, layers=LAYERS, pattern=("rwkv7",), options=options, **kind))
+    tokens = np.random.default_rng(0).integers(7, size=(1, T))
+    params = jax.tree.map(jnp.zeros_like, meta.unbox(jax.eval_shape(model.init, jax.random.key(0), tokens))["params"])
+    block = params["layers"]["block_0"]
+    block["mixer"] = jax.tree.map(lambda *x: jnp.stack(x), *(given["params"] for given in variables))
+    block["mixer_norm"], params["norm"] = jnp.ones((LAYERS, D)), jnp.ones(D)
+    params["embedding"], params["head"] = jnp.asarray(inputs(D, 7)[0]), jnp.eye(D)[:, :7]
+    x, first = torch.tensor(inputs(D, 7)[0][tokens[0]]), torch.empty(0)
+    for layer in range(LAYERS):
+        y, _, first = authors(layer, torch.nn.functional.layer_norm(x, (D,)), first)
+        x = x + y
+    logits, _ = jax.jit(model.apply)({"params": params}, tokens)
+    assert_near(logits[0], torch.nn.functional.layer_norm(x, (D,))[:, :7])
 
 
 def test_tensors_come_back_bit_for_bit(variables):

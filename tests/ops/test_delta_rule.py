@@ -159,6 +159,13 @@ def test_rwkv7_is_its_equation(close):
     close(run(r, log_w, k, VALUE, A, eta, STATE), (np.stack(wanted, axis=1), S.swapaxes(-1, -2)))
 
 
+def test_rwkv7_multiplies_bfloat16_keys_and_rates_in_float32(close):
+    r, k, eta, log_w = *WIDE.values(), sigmoid(random(13, B, T, H, K)), -0.6 * sigmoid(random(14, B, T, H, K))
+    run = partial(rwkv7_attention, method="sequential")  # inside jit XLA for CPU does not round the product anyway
+    half = run(r, log_w, k, VALUE, jnp.asarray(A, jnp.bfloat16), jnp.asarray(eta, jnp.bfloat16), STATE)
+    close(half, run(r, log_w, k, VALUE, A, eta, STATE))
+
+
 @cache
 def halves(second_state):
     """The outputs of both sides of a split, the second with the first one's state if asked to."""

@@ -174,6 +174,9 @@ WRONG = {
     "v must have shape (B T H V) with H = 3, got (2, 12, 2, 2)": {"v": X[:, :, 1:]},
     "w must have shape (B H V) with V = 2, got (2, 3, 1)": {"state": (S[:, 0], S[:, 0], X[:, 0, :, 1:])},
     "decay must broadcast to (H,) = (3,), got shape (2,)": {"decay": S[0, 0, 1:]},
+    "decay must be float32 or wider (a decay of 0.999 rounds to 1 in bfloat16), got bfloat16": {
+        "decay": np.ones(H, jnp.bfloat16)
+    },
     "bonus must broadcast to (H,) = (3,), got shape (12, 3)": {"bonus": S[0]},
     "mask must have shape (B T) with T = 12, got (2, 11)": {"mask": S[:, 1:, 0] > 0},
     "method must be one of auto, sequential, associative, chunked, kernel:tpu, ": {"method": "fast"},

@@ -6,7 +6,7 @@ import pytest
 
 from jaxseq.benchmark.setup import random_batch
 from jaxseq.experiment import DataConfig, Experiment, OptimConfig, TrainConfig
-from jaxseq.model import LanguageModel, ModelConfig, declare
+from jaxseq.model import LanguageModel, ModelConfig, declare, make_params
 from jaxseq.sharding import make_mesh
 from jaxseq.train.optimizer import make_optimizer
 from jaxseq.train.state import make_state
@@ -27,7 +27,7 @@ def one_step(shape, devices, accumulate=1, dtype="float32"):
     batch = random_batch(8, 16)
     batch["weight"][3:, 5:] = 0  # microbatches of unequal weight
     with jax.set_mesh(mesh):
-        state = make_state(model, optimizer, 0, mesh)
+        state = make_state(make_params(model, 0, mesh), model, optimizer, mesh)
         state, metrics = make_step(model, optimizer, config, mesh)(state, place(batch, mesh))
     return jax.device_get(metrics), jax.device_get(state.opt_state[1][0].mu), state
 

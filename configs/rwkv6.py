@@ -1,0 +1,30 @@
+"""RWKV-6 at the size of RWKV-7 0.1B (Peng et al. 2024, arXiv 2404.05892) with the authors' vocabulary of 65,536.
+
+189,858,816 parameters. A sequence decodes from 199,680 bytes per layer: 12 heads of 64 x 64 states, and the last input.
+The MLP does not see the token before and has no gate, as the authors' do. Rates are those of configs/rwkv7.py.
+"""
+
+from jaxseq.experiment import DataConfig, Experiment, OptimConfig, TrainConfig
+from jaxseq.model import ModelConfig
+
+
+def get_config() -> Experiment:
+    """The experiment."""
+    return Experiment(
+        model=ModelConfig(
+            vocab=65536,
+            width=768,
+            layers=12,
+            pattern=("rwkv6",),
+            mlp_width=2688,
+            mlp="relu2",
+            residual_scale=False,
+            norm="layer",
+            norm_eps=1e-5,
+            embedding_norm=True,
+            dtype="bfloat16",
+        ),
+        data=DataConfig(length=2048, batch=256),
+        optim=OptimConfig(learning_rate=6e-4, b2=0.99, eps=1e-18, weight_decay=0.001),
+        train=TrainConfig(steps=4800),
+    )
