@@ -8,6 +8,7 @@ from jaxseq.mixers.gated_delta_net import GatedDeltaNet
 from jaxseq.mixers.gla import GLA
 from jaxseq.mixers.hgrn import HGRN
 from jaxseq.mixers.hgrn2 import HGRN2
+from jaxseq.mixers.kda import KDA
 from jaxseq.mixers.lightnet import LightNet
 from jaxseq.mixers.longhorn import Longhorn
 from jaxseq.mixers.lru import LRU
@@ -32,6 +33,7 @@ MIXERS: dict[str, type[Mixer]] = {
     "gla": GLA,
     "hgrn": HGRN,
     "hgrn2": HGRN2,
+    "kda": KDA,
     "lightnet": LightNet,
     "longhorn": Longhorn,
     "lru": LRU,

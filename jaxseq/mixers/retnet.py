@@ -1,7 +1,7 @@
 """Retention: linear attention with constant decays (Sun et al. 2023, "Retentive Network", arXiv 2307.08621, section 2).
 
-    q_t, k_t, v_t = R_t (W_q x_t), R_t (W_k x_t), W_v x_t
-    S_t = γ_h S_{t-1} + k_t v_tᵀ,   o_t = S_tᵀ q_t / √K             for head h of H, γ_h = 1 - 2^(-5-h), h = 0, 1, ...
+    q_t, k_t, v_t = R_t (W_q x_t), R_t (W_k x_t) / √K, W_v x_t
+    S_t = γ_h S_{t-1} + k_t v_tᵀ,   o_t = S_tᵀ q_t                  for head h of H, γ_h = 1 - 2^(-5-h), h = 0, 1, ...
     y_t = W_o (norm(o_t) SiLU(W_g x_t))
 
 R_t turns the pair (i, i + K/2) of a head by the angle t · base^(-2i/K); the norm is an RMSNorm over a head with one
@@ -67,11 +67,10 @@ class RetNet(Mixer):
         after = {}
         if self.form == "retnet":
             _, position = place(state["length"], reset, mask, x.shape[1])
-            q, k = (rotate(a, position, self.rope_base) for a in (q, k))
+            q, k = (rotate(a, position, self.rope_base) for a in (q, k * q.shape[-1] ** -0.5))
             after["length"] = position[:, -1] + 1
-        factor = q.shape[-1] ** -0.5 if self.form == "retnet" else 1.0
         log_a = self._log_decay(depth).astype(jnp.promote_types(x.dtype, jnp.float32))[None, None]
-        o, after["S"] = linear_attention(q, k, v, log_a, state["S"], scale=factor, reset=reset, mask=mask)
+        o, after["S"] = linear_attention(q, k, v, log_a, state["S"], reset=reset, mask=mask)
         o = self._normed(o) * self._gate(linear(self, "w_g", x, values, ("embed", "heads")))
         y = linear(self, "w_o", o, self.width, ("heads", "embed"))
         return (y, after) if depth is None else (y, after, None)

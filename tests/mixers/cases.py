@@ -15,6 +15,7 @@ OPTIONS = {
     "gla": [{"heads": 2, "gate_rank": 3}],
     "hgrn": [{"inner": 24}, {"form": "real"}],
     "hgrn2": [{"head_dim": 4}],
+    "kda": [{"heads": 2, "key_dim": 8, "value_dim": 16, "rank": 6}],
     "lightnet": [{"head_dim": 4, "gate_rank": 3}],
     "longhorn": [{"inner": 24, "states": 4, "beta_rank": 3, "chunk": 5}],
     "mamba": [{"inner": 24, "states": 4, "dt_rank": 6, "select_norm": "learned", "chunk": 5}],
@@ -22,10 +23,10 @@ OPTIONS = {
     "min_gru": [{"inner": 24}, {"form": "plain", "conv_width": 0}],
     "min_lstm": [{"inner": 20, "forget_bias": 1.0}],
     "para_rnn": [{"heads": 2}],
-    "retnet": [{"heads": 2}, {"heads": 2, "form": "lightning"}],
+    "retnet": [{"heads": 2}, {"heads": 4, "form": "lightning", "key_width": 8, "value_width": 4}],
     "rg_lru": [{"inner": 24, "heads": 4}],
-    "rwkv6": [{"head_dim": 8, "mix_rank": 3, "decay_rank": 4, "out_gain": 8.0}],  # states near 100
-    "rwkv7": [{"head_dim": 8, "decay_rank": 4, "eta_rank": 3, "value_rank": 2, "gate_rank": 6, "out_gain": 8.0}],
+    "rwkv6": [{"head_dim": 8, "mix_rank": 3, "decay_rank": 4, "out_gain": 1.0}],
+    "rwkv7": [{"head_dim": 8, "decay_rank": 4, "eta_rank": 3, "value_rank": 2, "gate_rank": 6, "out_gain": 1.0}],
     "s4d": [{"states": 8, "dt_min": 0.1, "dt_max": 1.0, "chunk": 5}],
     "s5": [{"states": 24, "blocks": 2}, {"discretization": "bilinear", "activation": "half_glu2", "clip_eigs": True}],
     "short_conv": [{"conv_width": 6}],
@@ -80,6 +81,15 @@ BAD = {
     "hgrn2": [
         ({"head_dim": 0}, "head_dim must be a positive int, got 0"),
         ({"head_dim": 3}, "head_dim = 3 must divide width = 16"),
+    ],
+    "kda": [
+        ({"heads": 0}, "heads must be a positive int, got 0"),
+        ({"heads": 3}, "heads = 3 must divide width = 16 where key_dim is not given"),
+        ({"key_dim": 0}, "key_dim must be a positive int, got 0"),
+        ({"value_dim": 0}, "value_dim must be a positive int, got 0"),
+        ({"rank": -1}, "rank must be at least 0, got -1"),
+        ({"lower_bound": 0.0}, "lower_bound must be below 0, got 0.0"),
+        ({"conv_width": 0}, "conv_width must be a positive int, got 0"),
     ],
     "lightnet": [
         ({"head_dim": 3}, "head_dim = 3 must divide width = 16"),

@@ -145,7 +145,8 @@ def gradients(subject, x, params):
         state = jax.tree.map(lambda s: s.astype(jnp.result_type(s, x)) if s.dtype.kind in "fc" else s, before)
         state = jax.tree.map(lambda s, d: s if d is None else s + d, state, moved, is_leaf=lambda s: s is None)
         y, state = subject.mixer.apply(params, x, state=state, reset=reset)
-        floats = [s for s in jax.tree.leaves(state) if s.dtype.kind in "fc"]
+        pairs = zip(jax.tree.leaves(state), jax.tree.leaves(subject.full[1]), strict=True)
+        floats = [s / max(1.0, float(np.max(np.abs(full)))) for s, full in pairs if s.dtype.kind in "fc"]
         return jnp.sum(weight * y) + sum(jnp.sum(jnp.sin(s.real)) for s in floats)
 
     before = subject(subject.x[:, :7])[1]

@@ -1,4 +1,4 @@
-"""rms_norm, l2_norm and unit_norm against their formulas in float64."""
+"""The norms against their formulas in float64, and against torch."""
 
 from functools import partial
 
@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
-from jaxseq.ops import rms_norm
+from jaxseq.ops import layer_norm, rms_norm
 from jaxseq.ops.norm import l2_norm, unit_norm
 
 
@@ -85,3 +86,9 @@ def test_a_row_of_zeros_has_no_direction_and_a_finite_gradient(norm):
     y, pull = jax.vjp(norm, jnp.zeros((2, 8)))
     assert bool(jnp.all(y == 0))
     assert bool(jnp.all(jnp.isfinite(pull(jnp.ones((2, 8)))[0])))
+
+
+def test_layer_norm_is_torch_s(close):
+    x, scale, bias = random(0, 3, 5), random(1, 5), random(2, 5)
+    expected = torch.nn.functional.layer_norm(*map(torch.from_numpy, (x,)), (5,), *map(torch.from_numpy, (scale, bias)))
+    close(layer_norm(x, scale, bias), expected.numpy())
