@@ -3,6 +3,7 @@
 from jaxseq.mixers.aaren import Aaren
 from jaxseq.mixers.attention import Attention
 from jaxseq.mixers.base import Mixer
+from jaxseq.mixers.block_lrnn import BlockLRNN
 from jaxseq.mixers.delta_net import DeltaNet
 from jaxseq.mixers.gated_delta_net import GatedDeltaNet
 from jaxseq.mixers.gla import GLA
@@ -16,6 +17,7 @@ from jaxseq.mixers.mamba import Mamba
 from jaxseq.mixers.mamba2 import Mamba2
 from jaxseq.mixers.min_gru import MinGRU
 from jaxseq.mixers.min_lstm import MinLSTM
+from jaxseq.mixers.mlstm import MLSTM
 from jaxseq.mixers.para_rnn import ParaRNN
 from jaxseq.mixers.retnet import RetNet
 from jaxseq.mixers.rg_lru import RGLRU
@@ -28,6 +30,7 @@ from jaxseq.mixers.short_conv import ShortConv
 MIXERS: dict[str, type[Mixer]] = {
     "aaren": Aaren,
     "attention": Attention,
+    "block_lrnn": BlockLRNN,
     "delta_net": DeltaNet,
     "gated_delta_net": GatedDeltaNet,
     "gla": GLA,
@@ -41,6 +44,7 @@ MIXERS: dict[str, type[Mixer]] = {
     "mamba2": Mamba2,
     "min_gru": MinGRU,
     "min_lstm": MinLSTM,
+    "mlstm": MLSTM,
     "para_rnn": ParaRNN,
     "retnet": RetNet,
     "rg_lru": RGLRU,

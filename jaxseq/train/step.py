@@ -20,6 +20,8 @@ from jaxseq.train.state import TrainState, state_shardings
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
+WORST = ("iterations_max", "residual")
+
 
 def make_step(
     model: LanguageModel, optimizer: optax.GradientTransformation, config: Experiment, mesh: Mesh
@@ -86,8 +88,9 @@ def _objective(params: Any, model: LanguageModel, z_loss: float, batch: Batch) -
 
 
 def summarise(diagnostics: Any) -> Metrics:
-    """What mixers report, averaged over layers: one scalar per name."""
+    """What mixers report, one scalar per name: the mean over layers, or what is worst of any layer (WORST)."""
     by_name: dict[str, list[jax.Array]] = {}
     for path, value in jax.tree_util.tree_leaves_with_path(diagnostics):
-        by_name.setdefault(path[-1].key, []).append(jnp.mean(value))
-    return {name: jnp.mean(jnp.stack(values)) for name, values in by_name.items()}
+        by_name.setdefault(path[-1].key, []).append(value.ravel())  # one entry per repeat of the pattern
+    values = {name: jnp.concatenate(found) for name, found in by_name.items()}
+    return {name: jnp.max(found) if name in WORST else jnp.mean(found) for name, found in values.items()}

@@ -10,6 +10,7 @@ OPTIONS = {
         {"heads": 2, "window": 8},
         {"heads": 4, "kv_heads": 2, "context": 64, "rope_fraction": 0.5, "out_bias": True},
     ],
+    "block_lrnn": [{"block": 4, "hidden": 20}],
     "delta_net": [{"heads": 2, "key_dim": 4, "value_dim": 16, "beta_max": 2.0, "gate": True}],
     "gated_delta_net": [{"heads": 1, "value_heads": 2, "key_dim": 8, "value_dim": 16, "beta_max": 2.0}],
     "gla": [{"heads": 2, "gate_rank": 3}],
@@ -22,6 +23,7 @@ OPTIONS = {
     "mamba2": [{"inner": 24, "head_dim": 6, "states": 5, "groups": 2}],
     "min_gru": [{"inner": 24}, {"form": "plain", "conv_width": 0}],
     "min_lstm": [{"inner": 20, "forget_bias": 1.0}],
+    "mlstm": [{"heads": 2}],
     "para_rnn": [{"heads": 2}],
     "retnet": [{"heads": 2}, {"heads": 4, "form": "lightning", "key_width": 8, "value_width": 4}],
     "rg_lru": [{"inner": 24, "heads": 4}],
@@ -48,6 +50,11 @@ BAD = {
         ({"window": 0}, "window must be at least 1, got 0"),
         ({"context": 8}, "model.options.attention.context = 8 must be at least the number of tokens in a call, got 24"),
         ({"rope_base": 0.0}, "rope_base must be above 1, got 0.0"),
+    ],
+    "block_lrnn": [
+        ({"block": 1}, "block must be at least 2 and divide width = 16, got 1"),
+        ({"block": 3}, "block must be at least 2 and divide width = 16, got 3"),
+        ({"hidden": 0}, "hidden must be a positive int, got 0"),
     ],
     "delta_net": [
         ({"heads": 0}, "heads must be a positive int, got 0"),
@@ -137,6 +144,14 @@ BAD = {
         ({"inner": 0}, "inner must be a positive int, got 0"),
         ({"form": "logs"}, "form must be one of log, plain, got 'logs'"),
         ({"conv_width": -1}, "conv_width must not be negative, got -1"),
+    ],
+    "mlstm": [
+        ({"heads": 0}, "heads must be a positive int, got 0"),
+        ({"heads": 3}, "2 heads = 6 must divide width = 16 where key_dim is not given"),
+        ({"heads": 3, "key_dim": 5}, "heads = 3 must divide width = 16 where value_dim is not given"),
+        ({"key_dim": 0}, "key_dim must be a positive int, got 0"),
+        ({"value_dim": 0}, "value_dim must be a positive int, got 0"),
+        ({"gate_cap": 0.0}, "gate_cap must be positive or None, got 0.0"),
     ],
     "para_rnn": [
         ({"cell": "grue"}, f"cell must be one of {', '.join(CELLS)}, got 'grue'"),

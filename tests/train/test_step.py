@@ -1,6 +1,7 @@
 """Microbatches add up to the batch, and eight devices compute what one does."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from jaxseq.model import LanguageModel, ModelConfig, declare, make_params
 from jaxseq.sharding import make_mesh
 from jaxseq.train.optimizer import make_optimizer
 from jaxseq.train.state import make_state
-from jaxseq.train.step import make_step, place
+from jaxseq.train.step import make_step, place, summarise
 
 
 def one_step(shape, devices, accumulate=1, dtype="float32"):
@@ -65,3 +66,12 @@ def test_bfloat16_activations_keep_float32_parameters(whole):
     assert {leaf.dtype.name for leaf in jax.tree.leaves(state.params)} == {"float32"}
     assert metrics["loss"] == pytest.approx(whole[0]["loss"], rel=2e-2)
     assert metrics["loss"] != whole[0]["loss"]
+
+
+def test_layers_are_summarised_by_their_mean_or_their_worst():
+    layers = {
+        "block_0": {"iterations": jnp.array([2.0, 4.0]), "residual": jnp.array([0.1, 0.3])},
+        "block_1": {"iterations": jnp.array([6.0, 8.0]), "residual": jnp.array([0.2, 0.0])},
+    }
+    found = summarise({"layers": layers})
+    assert {name: float(value) for name, value in found.items()} == pytest.approx({"iterations": 5, "residual": 0.3})
