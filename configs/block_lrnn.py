@@ -1,7 +1,7 @@
 """A language model of block-diagonal linear RNNs (Fan et al. 2023, arXiv 2309.07412), of bytes; the paper has none.
 
-205,830,912 parameters. A layer's decode state is 3,076 bytes a sequence: 96 blocks of 8, and a count. The block of 8 is the
-paper's; the layer before the blocks is 1,536 wide where the paper's would have 6,144.
+205,830,912 parameters. A layer's decode state is 3,076 bytes a sequence: 96 blocks of 8, and a count. The block of 8 is
+the paper's; the layer before the blocks is 1,536 wide where the paper's would have 6,144.
 """
 
 from jaxseq.experiment import DataConfig, Experiment, OptimConfig, TrainConfig

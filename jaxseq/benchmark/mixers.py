@@ -25,6 +25,12 @@ COMMON = {"vocab": 256, "width": 256, "residual_scale": False}
 MODELS: dict[str, dict[str, Any]] = {
     "mamba": {"pattern": ("mamba",), "mlp_width": 0, "tied": True},
     "mamba2": {"pattern": ("mamba2",), "mlp_width": 0, "options": {"mamba2": {"norm_eps": 1e-6}}},
+    "mlstm": {"pattern": ("mlstm",), "logit_cap": 30.0},
+    "rwkv4": {
+        "pattern": ("rwkv4", "channel_mix"),
+        "options": {"rwkv4": {"out_gain": 1.0}, "channel_mix": {"version": 4, "out_gain": 1.0}},
+        **{"mlp_width": 0, "norm": "layer", "norm_eps": 1e-5, "embedding_norm": True},
+    },
     "rg_lru": {
         "pattern": ("rg_lru", "attention"),
         "options": {

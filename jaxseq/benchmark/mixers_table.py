@@ -9,8 +9,8 @@ from typing import Any
 
 from jaxseq.mixers import MIXERS
 
-# What each mixer is compared with in tests/mixers, forward and step by step; where nothing is named, a loop over time in
-# float64 written from the paper's equations.
+# What each mixer is compared with in tests/mixers, forward and step by step; where nothing is named, a loop over time
+# in float64 written from the paper's equations.
 THIRD_PARTY = {
     "attention": "transformers RecurrentGemma, LFM2",
     "channel_mix": "transformers Rwkv",
@@ -31,8 +31,9 @@ THIRD_PARTY = {
 
 def markdown(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Lines of a table, as the rows come."""
-    yield "| mixer | paper | checked against | state, bytes | tokens/s | beside transformers: logits, training, decoding |"
-    yield "|---|---|---|---|---|---|"
+    titles = ("mixer", "paper", "checked against", "state, bytes", "tokens/s")
+    yield f"| {' | '.join(titles)} | beside transformers: logits, training, decoding |"
+    yield f"|{'---|' * 6}"
     for row in rows:
         kind = row["mixer"].split("+")[0]
         beside = "-"

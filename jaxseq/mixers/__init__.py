@@ -4,6 +4,7 @@ from jaxseq.mixers.aaren import Aaren
 from jaxseq.mixers.attention import Attention
 from jaxseq.mixers.base import Mixer
 from jaxseq.mixers.block_lrnn import BlockLRNN
+from jaxseq.mixers.channel_mix import ChannelMix
 from jaxseq.mixers.delta_net import DeltaNet
 from jaxseq.mixers.gated_delta_net import GatedDeltaNet
 from jaxseq.mixers.gla import GLA
@@ -18,9 +19,11 @@ from jaxseq.mixers.mamba2 import Mamba2
 from jaxseq.mixers.min_gru import MinGRU
 from jaxseq.mixers.min_lstm import MinLSTM
 from jaxseq.mixers.mlstm import MLSTM
+from jaxseq.mixers.mlstm_block import MLSTMBlock
 from jaxseq.mixers.para_rnn import ParaRNN
 from jaxseq.mixers.retnet import RetNet
 from jaxseq.mixers.rg_lru import RGLRU
+from jaxseq.mixers.rwkv4 import RWKV4
 from jaxseq.mixers.rwkv6 import RWKV6
 from jaxseq.mixers.rwkv7 import RWKV7
 from jaxseq.mixers.s4d import S4D
@@ -31,6 +34,7 @@ MIXERS: dict[str, type[Mixer]] = {
     "aaren": Aaren,
     "attention": Attention,
     "block_lrnn": BlockLRNN,
+    "channel_mix": ChannelMix,
     "delta_net": DeltaNet,
     "gated_delta_net": GatedDeltaNet,
     "gla": GLA,
@@ -45,9 +49,11 @@ MIXERS: dict[str, type[Mixer]] = {
     "min_gru": MinGRU,
     "min_lstm": MinLSTM,
     "mlstm": MLSTM,
+    "mlstm_block": MLSTMBlock,
     "para_rnn": ParaRNN,
     "retnet": RetNet,
     "rg_lru": RGLRU,
+    "rwkv4": RWKV4,
     "rwkv6": RWKV6,
     "rwkv7": RWKV7,
     "s4d": S4D,

@@ -9,7 +9,7 @@ For each of H heads with keys of size K and values of size V:
     h_t = S_tᵀ q_t / max(|n_t . q_t|, √K)
     y = W_o (LayerNorm(h) σ(o))
 
-(2405.04517, equations 19 to 27, and 2503.13427, section 3.) The layer norm is one per head. S and n are kept in units of
+(2405.04517, equations 19 to 27; 2503.13427, section 3.) The layer norm is one per head. S and n are kept in units of
 e^{m_t} with m_t = max(log σ(f_t) + m_{t-1}, i_t), which cancel.
 """
 
@@ -39,9 +39,9 @@ class MLSTM(Mixer):
       norm_eps: of the norm.
       eps: added to the denominator.
 
-    Parameters: 2 H K D + 3 H V D + 2 H (D + 1) + H V. As in the authors' code, W_q, W_k, W_v and W_z start at
-    N(0, 2 / (5 D)), W_o at N(0, 4 / (layers² D)), and the gates know nothing of x: W_i = W_f = 0, b_i = -10, and b_f
-    evenly spaced over the heads from 3 to 6.
+    Parameters: 2 H K D + 3 H V D + 2 H (D + 1) + H V. As in the authors' code, W_q, W_k and W_v start at
+    N(0, 2 / (5 D)), W_o at N(0, 4 / (layers² D)), and i and f know nothing of x: W_i = W_f = 0, b_i = -10, and b_f
+    evenly spaced over the heads from 3 to 6. W_z starts as W_v does.
 
     State: {"S": (B, H, K, V), "n": (B, H, K), "m": (B, H)} float32; m is -1e30 before a document.
     """
@@ -57,13 +57,13 @@ class MLSTM(Mixer):
 
     def init_state(self, batch: int) -> dict[str, jax.Array]:
         """An empty memory."""
-        return empty_memory(batch, self.heads, *self._sizes())
+        return empty_memory(batch, self.heads, *self.sizes())
 
     @nn.compact
     def __call__(self, x, *, state=None, reset=None, mask=None, depth=None):
         """See Mixer."""
         state = self.init_state(x.shape[0]) if state is None else state
-        key, value = self._sizes()
+        key, value = self.sizes()
         small = nn.initializers.normal((2 / (5 * self.width)) ** 0.5)
 
         def heads(name, size):
@@ -79,7 +79,7 @@ class MLSTM(Mixer):
         y = linear(self, "w_o", y, self.width, ("heads", "embed"), init=out)
         return (y, state) if depth is None else (y, state, None)
 
-    def _sizes(self) -> tuple[int, int]:
+    def sizes(self) -> tuple[int, int]:
         """K and V."""
         check_positive(heads=self.heads)
         if self.key_dim is None and self.width % (2 * self.heads):

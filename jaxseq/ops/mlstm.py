@@ -24,8 +24,8 @@ def mlstm(
 ) -> tuple[jax.Array, State]:
     """h_t = S_tᵀ q_t / max(|n_t . q_t|, 1), with S and n the sums of e^i k vᵀ and e^i k, forgotten by σ(f).
 
-    Beck et al. 2024, "xLSTM", equations 19 to 27, with q / √K for q. S and n are kept in units of e^m, in which the 1 is
-    e^{-m}, and eps is added to the denominator as in the authors' code.
+    Beck et al. 2024, "xLSTM", equations 19 to 27, with q / √K for q. S and n are kept in units of e^m, in which the 1
+    is e^{-m}, and eps is added to the denominator as in the authors' code.
 
     Args:
       q, k: (B, T, H, K), v: (B, T, H, V), any float dtype.

@@ -14,6 +14,10 @@ from transformers import (
     MambaForCausalLM,
     RecurrentGemmaConfig,
     RecurrentGemmaForCausalLM,
+    RwkvConfig,
+    RwkvForCausalLM,
+    xLSTMConfig,
+    xLSTMForCausalLM,
 )
 
 VOCAB, D = 62, 32
@@ -52,6 +56,12 @@ MODELS = {
             max_position_embeddings=128,
             rope_parameters=ROPE,
         )
+    ),
+    "rwkv": lambda: RwkvForCausalLM(
+        RwkvConfig(**SIZES, attention_hidden_size=D, intermediate_size=40, num_hidden_layers=2)
+    ),
+    "xlstm": lambda: xLSTMForCausalLM(
+        xLSTMConfig(**SIZES | {"hidden_size": 128}, embedding_dim=128, num_hidden_layers=2, num_blocks=2, num_heads=4)
     ),
 }
 

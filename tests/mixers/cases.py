@@ -11,6 +11,7 @@ OPTIONS = {
         {"heads": 4, "kv_heads": 2, "context": 64, "rope_fraction": 0.5, "out_bias": True},
     ],
     "block_lrnn": [{"block": 4, "hidden": 20}],
+    "channel_mix": [{"hidden": 24, "out_gain": 1.0}, {"version": 4, "hidden": 24, "out_gain": 1.0}],
     "delta_net": [{"heads": 2, "key_dim": 4, "value_dim": 16, "beta_max": 2.0, "gate": True}],
     "gated_delta_net": [{"heads": 1, "value_heads": 2, "key_dim": 8, "value_dim": 16, "beta_max": 2.0}],
     "gla": [{"heads": 2, "gate_rank": 3}],
@@ -24,9 +25,14 @@ OPTIONS = {
     "min_gru": [{"inner": 24}, {"form": "plain", "conv_width": 0}],
     "min_lstm": [{"inner": 20, "forget_bias": 1.0}],
     "mlstm": [{"heads": 2}],
+    "mlstm_block": [
+        # A norm that sees how large h is: else the gradient of n is nothing but rounding.
+        {"inner": 24, "heads": 2, "block": 3, "norm_eps": 1.0},
+    ],
     "para_rnn": [{"heads": 2}],
     "retnet": [{"heads": 2}, {"heads": 4, "form": "lightning", "key_width": 8, "value_width": 4}],
     "rg_lru": [{"inner": 24, "heads": 4}],
+    "rwkv4": [{"inner": 24, "out_gain": 1.0}],
     "rwkv6": [{"head_dim": 8, "mix_rank": 3, "decay_rank": 4, "out_gain": 1.0}],
     "rwkv7": [{"head_dim": 8, "decay_rank": 4, "eta_rank": 3, "value_rank": 2, "gate_rank": 6, "out_gain": 1.0}],
     "s4d": [{"states": 8, "dt_min": 0.1, "dt_max": 1.0, "chunk": 5}],
@@ -54,6 +60,10 @@ BAD = {
     "block_lrnn": [
         ({"block": 1}, "block must be at least 2 and divide width = 16, got 1"),
         ({"block": 3}, "block must be at least 2 and divide width = 16, got 3"),
+        ({"hidden": 0}, "hidden must be a positive int, got 0"),
+    ],
+    "channel_mix": [
+        ({"version": 5}, "version must be one of 4, 6, 7, got 5"),
         ({"hidden": 0}, "hidden must be a positive int, got 0"),
     ],
     "delta_net": [
@@ -153,6 +163,13 @@ BAD = {
         ({"value_dim": 0}, "value_dim must be a positive int, got 0"),
         ({"gate_cap": 0.0}, "gate_cap must be positive or None, got 0.0"),
     ],
+    "mlstm_block": [
+        ({"inner": 0}, "inner must be a positive int, got 0"),
+        ({"heads": 0}, "heads must be a positive int, got 0"),
+        ({"heads": 3}, "heads = 3 must divide inner = 32"),
+        ({"block": 5}, "block = 5 must divide inner = 32"),
+        ({"conv_width": 0}, "conv_width must be a positive int, got 0"),
+    ],
     "para_rnn": [
         ({"cell": "grue"}, f"cell must be one of {', '.join(CELLS)}, got 'grue'"),
         ({"recurrent": "full"}, "recurrent must be one of dense, diagonal, got 'full'"),
@@ -180,6 +197,9 @@ BAD = {
         ({"conv_width": 0}, "conv_width must be a positive int, got 0"),
         ({"max_radius": 1.0}, "0 < min_radius < max_radius < 1, got 0.9 and 1.0"),
         ({"out_variance": 0.0}, "out_variance must be positive, got 0.0"),
+    ],
+    "rwkv4": [
+        ({"inner": 0}, "inner must be a positive int, got 0"),
     ],
     "rwkv6": [
         ({"head_dim": 3}, "head_dim = 3 must divide width = 16"),

@@ -1,0 +1,32 @@
+"""The benchmark of mixers, as far as it is not a matter of time."""
+
+import pytest
+
+from jaxseq.benchmark import BENCHMARKS
+from jaxseq.benchmark.mixers_table import THIRD_PARTY, markdown, paper
+from jaxseq.mixers import MIXERS
+
+ROW = {"mixer": "rg_lru+attention", "state_bytes": 1234, "tokens_per_second": 5678}
+
+
+def test_rows_become_a_table_with_a_link_to_the_paper():
+    beside = {"class": "X", "deviation": 2.4e-6, "faster_training": 5.25, "faster_decoding": 3.0}
+    title, rule, alone, both = markdown([ROW, ROW | beside])
+    assert title.count("|") == rule.count("|") == alone.count("|") == both.count("|")
+    assert alone.startswith("| `rg_lru` | [2402.19427](https://arxiv.org/abs/2402.19427) | transformers Recurrent")
+    assert alone.endswith("| 1,234 | 5,678 | - |")
+    assert both.endswith("| 2e-06, 5.2x, 3.0x |")
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_every_mixer_names_its_paper(name):
+    assert paper(name).startswith("[")
+
+
+def test_what_mixers_are_checked_against_is_of_mixers():
+    assert set(THIRD_PARTY) <= set(MIXERS)
+
+
+def test_a_mixer_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match=r"mixer must be one of .*, got 'lstm'"):
+        next(BENCHMARKS["mixers"](mixer="lstm"))
