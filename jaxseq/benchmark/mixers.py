@@ -28,8 +28,12 @@ MODELS: dict[str, dict[str, Any]] = {
     "mlstm": {"pattern": ("mlstm",), "logit_cap": 30.0},
     "rwkv4": {
         "pattern": ("rwkv4", "channel_mix"),
+        "layers": 4,
         "options": {"rwkv4": {"out_gain": 1.0}, "channel_mix": {"version": 4, "out_gain": 1.0}},
-        **{"mlp_width": 0, "norm": "layer", "norm_eps": 1e-5, "embedding_norm": True},
+        "mlp_width": 0,
+        "norm": "layer",
+        "norm_eps": 1e-5,
+        "embedding_norm": True,
     },
     "rg_lru": {
         "pattern": ("rg_lru", "attention"),

@@ -12,11 +12,12 @@ from jaxseq.mixers import MIXERS
 # What each mixer is compared with in tests/mixers, forward and step by step; where nothing is named, a loop over time
 # in float64 written from the paper's equations.
 THIRD_PARTY = {
+    "aaren": "torch MultiheadAttention in float64",
     "attention": "transformers RecurrentGemma, LFM2",
     "channel_mix": "transformers Rwkv",
     "delta_net": "transformers OlmoHybrid (without decay)",
     "gated_delta_net": "transformers Qwen3.5, OlmoHybrid",
-    "kda": "transformers KimiLinear",
+    "kda": "transformers KimiLinear, BailingHybrid",
     "mamba": "transformers Mamba, FalconMamba, Jamba",
     "mamba2": "transformers Mamba2",
     "mlstm": "transformers xLSTM",
@@ -24,6 +25,7 @@ THIRD_PARTY = {
     "retnet": "transformers MiniMax",
     "rg_lru": "transformers RecurrentGemma",
     "rwkv4": "transformers Rwkv",
+    "rwkv6": "rwkv 0.8.32",
     "rwkv7": "rwkv 0.8.32",
     "short_conv": "transformers Lfm2",
 }
