@@ -1,7 +1,7 @@
 """RWKV-6 at the size of RWKV-7 0.1B (Peng et al. 2024, arXiv 2404.05892) with the authors' vocabulary of 65,536.
 
-189,858,816 parameters. A sequence decodes from 199,680 bytes per layer: 12 heads of 64 x 64 states, and the last input.
-The MLP does not see the token before and has no gate, as the authors' do. Rates are those of configs/rwkv7.py.
+196,955,136 parameters. A sequence decodes from 199,680 bytes per layer: 12 heads of 64 x 64 states, and the last input.
+The channel mixing, a layer of its own, keeps 3,072 bytes. Rates are those of configs/rwkv7.py.
 """
 
 from jaxseq.experiment import DataConfig, Experiment, OptimConfig, TrainConfig
@@ -14,10 +14,10 @@ def get_config() -> Experiment:
         model=ModelConfig(
             vocab=65536,
             width=768,
-            layers=12,
-            pattern=("rwkv6",),
-            mlp_width=2688,
-            mlp="relu2",
+            layers=24,
+            pattern=("rwkv6", "channel_mix"),
+            options={"channel_mix": {"version": 6}},
+            mlp_width=0,
             residual_scale=False,
             norm="layer",
             norm_eps=1e-5,

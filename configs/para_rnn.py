@@ -1,0 +1,27 @@
+"""ParaGRU 400M (Danieli et al. 2025, arXiv 2510.21450, tables 3 and 4), untied, GPT-NeoX vocabulary.
+
+405,357,592 parameters. A sequence decodes from 16,384 bytes per layer: h, and the last 3
+inputs of the convolution. Warm-up over a tenth of the steps, a cosine to 0, weight decay 1e-3.
+"""
+
+from jaxseq.experiment import DataConfig, Experiment, OptimConfig, TrainConfig
+from jaxseq.model import ModelConfig
+
+
+def get_config() -> Experiment:
+    """The experiment."""
+    return Experiment(
+        model=ModelConfig(
+            vocab=50304,
+            width=1024,
+            layers=24,
+            pattern=("para_rnn",),
+            options={"para_rnn": {"heads": 4}},
+            mlp_width=2816,
+            dtype="bfloat16",
+        ),
+        data=DataConfig(length=2048, batch=256),
+        optim=OptimConfig(learning_rate=5e-3, warmup=2000, end_fraction=0.0, weight_decay=1e-3),
+        train=TrainConfig(steps=20000),
+        mesh=(1, -1, 1, 1),
+    )
