@@ -1,7 +1,8 @@
 """A hybrid in the style of Samba (Ren et al. 2024, arXiv 2406.07522): Mamba and sliding-window attention in turn.
 
 403,530,752 parameters. A sequence decodes from 155,648 bytes in a Mamba layer and, of attention, 16,785,412 (a
-ring of 2,048 tokens, 16 heads of 64). Every layer of either kind has its SwiGLU; the paper's smallest model is the 421M one.
+ring of 2,048 tokens, 16 heads of 64). Every layer of either kind has its SwiGLU; the smallest model of the paper has
+421M parameters.
 """
 
 from jaxseq.experiment import DataConfig, Experiment, OptimConfig, TrainConfig
