@@ -61,7 +61,4 @@ ROWS = (
     Row("delta_rule", "scalar", "cpu", MATRIX, FLOAT, _scan(6.13, 1.49, 1.0), *CPU),
     Row("delta_rule", "vector", "cpu", MATRIX, FLOAT, _scan(4.05, 1.58, 1.0), *CPU),
     Row("dplr_attention", "vector", "cpu", MATRIX, FLOAT, _scan(3.62, 2.02, 1.0), *CPU),
-    # What is made of another op runs what is fastest for that one: these two are for the reader.
-    Row("exponential_attention", "scalar", "cpu", MATRIX, FLOAT, _scan(10.14, 1.27, 1.0), *CPU),
-    Row("softmax_scan", "plain", "cpu", (4, 1024, 8, 64), FLOAT, _scan(1.12, 1.24, 1.0), *CPU),
 )

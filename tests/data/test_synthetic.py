@@ -1,5 +1,7 @@
 """Tasks that are made up as they are read."""
 
+from itertools import combinations, permutations
+
 import numpy as np
 import pytest
 
@@ -56,7 +58,7 @@ def test_other_sources_are_files(tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("partiy:100", "data.source='partiy:100' must name one of the tasks parity"),
+        ("partiy:100", "data.source='partiy:100' must name one of the tasks a5, parity"),
         ("parity:0", "data.source='parity:0' must have a length of at least 1"),
     ],
 )
@@ -68,3 +70,14 @@ def test_a_task_that_there_is_not_is_refused(source, message):
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="split must be one of train, validation, test, got 'all'"):
         open_source("parity:3").documents("all")
+
+
+def test_the_last_byte_of_a_word_is_the_product_of_its_even_permutations():
+    even = [p for p in permutations(range(5)) if sum(a > b for a, b in combinations(p, 2)) % 2 == 0]
+    documents = open_source("a5:12").documents("train")
+    for i in range(0, len(documents), 500):
+        word, answer = documents[i].split(b"=")
+        places = list(range(5))
+        for letter in word:
+            places = [even[letter - 128][x] for x in places]
+        assert answer == bytes([128 + even.index(tuple(places))])

@@ -3,6 +3,7 @@
 from jaxseq.cells import CELLS
 
 WIDTH = 16
+REACH = {"channel_mix": 1}  # tokens back that a single layer sees, where that is not all
 
 # Options that make a mixer small, or show another of its faces. A mixer that is not named has its defaults.
 OPTIONS = {
