@@ -35,8 +35,8 @@ class Deviation(NamedTuple):
         return self.found <= self.allowed
 
 
-def compare(folder: Path, model: LanguageModel, params: Any, **options: Any) -> Iterator[Deviation]:
-    """Our model and the one that transformers loads from `folder`; `options` go to `from_pretrained`.
+def compare(folder: Path, model: LanguageModel, params: Any) -> Iterator[Deviation]:
+    """Our model and the one that transformers loads from `folder`.
 
     In float32, the largest deviation of logits, relative to the largest one, of random tokens and of a batch padded on
     the right; and how many of NEW greedily chosen tokens differ, each side carrying its own state. In bfloat16, which
@@ -46,7 +46,7 @@ def compare(folder: Path, model: LanguageModel, params: Any, **options: Any) -> 
     vocab = model.config.vocab
     tokens = np.random.default_rng(0).integers(0, vocab, (ROWS, TIME))
     mask = np.arange(TIME) < np.array([[TIME // 2], [TIME]])
-    theirs, ours = _load(folder, "float32", **options), _ours(model, params, "float32")
+    theirs, ours = _load(folder, "float32"), _ours(model, params, "float32")
     exact = theirs.logits(tokens)
     yield Deviation("float32, logits", _largest(ours(tokens), exact), FLOAT32)
     padded = ours(tokens, mask)[mask], theirs.logits(tokens, mask)[mask]
@@ -54,7 +54,7 @@ def compare(folder: Path, model: LanguageModel, params: Any, **options: Any) -> 
     prompt = tokens[:1, :PROMPT]
     different = np.sum(greedy(model, params, prompt) != theirs.greedy(prompt))
     yield Deviation(f"float32, of {NEW} greedy tokens differ", float(different), 0)
-    rounded = _typical(_load(folder, "bfloat16", **options).logits(tokens), exact)
+    rounded = _typical(_load(folder, "bfloat16").logits(tokens), exact)
     found = _typical(_ours(model, params, "bfloat16")(tokens), exact)
     yield Deviation("bfloat16, logits from float32", found, max(BFLOAT16, 2 * rounded))
 
@@ -108,14 +108,14 @@ class _Theirs:
         return found[0, prompt.shape[1] :].numpy()
 
 
-def _load(folder: Path, dtype: str, **options: Any) -> _Theirs:
+def _load(folder: Path, dtype: str) -> _Theirs:
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # its warnings are of kernels that it does without
     logging.disable_progress_bar()
-    return _Theirs(AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **options))
+    return _Theirs(AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)))
 
 
 def _typical(value: np.ndarray, expected: np.ndarray) -> float:

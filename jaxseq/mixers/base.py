@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jaxseq.ops import causal_conv, matmul
 from jaxseq.sharding import param
 
+UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(±1/√fan_in), torch's default
+
 
 class Depth(NamedTuple):
     """Where a layer stands among the layers of its kind, given to mixers with `uses_depth`.
@@ -126,6 +128,28 @@ def short_conv(
     b = module.param(f"{name}_b", param(nn.initializers.zeros, axis), (x.shape[-1],)) if bias else None
     y, state = causal_conv(x, w, b, state, reset=reset, mask=mask)
     return y, as_state(state)
+
+
+def conv_heads(
+    module: nn.Module,
+    name: str,
+    x: jax.Array,
+    state: jax.Array,
+    heads: int,
+    size: int,
+    taps: int,
+    *,
+    reset: jax.Array | None,
+    mask: jax.Array | None,
+) -> tuple[jax.Array, jax.Array]:
+    """SiLU(conv(W x)) in heads (B, T, heads, size) and the convolution's state: a branch of the delta rules.
+
+    The parameters are w_`name` and conv_`name`_w. Called inside `@nn.compact`.
+    """
+    y = linear(module, f"w_{name}", x, heads * size, ("embed", "heads"))
+    conv: Any = {"reset": reset, "mask": mask, "bias": False, "axis": "heads", "init": UNIFORM}
+    y, state = short_conv(module, y, state, taps, name=f"conv_{name}", **conv)
+    return nn.silu(y).reshape(*x.shape[:2], heads, size), state
 
 
 def as_state(x: jax.Array) -> jax.Array:

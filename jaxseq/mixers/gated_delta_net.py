@@ -21,13 +21,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxseq.mixers.base import Mixer, linear, scale, short_conv
+from jaxseq.mixers.base import Mixer, conv_heads, linear, scale
 from jaxseq.ops import delta_rule, l2_norm, matmul, rms_norm
 from jaxseq.ops.checks import check_positive
 from jaxseq.ops.step_size import step_size_bias
 from jaxseq.sharding import param
-
-UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(±1/√taps), torch's default
 
 
 class GatedDeltaNet(Mixer):
@@ -74,10 +72,8 @@ class GatedDeltaNet(Mixer):
         wide = jnp.promote_types(x.dtype, jnp.float32)
 
         def branch(name, heads, size):
-            y = linear(self, f"w_{name}", x, heads * size, ("embed", "heads"))
-            conv = {"reset": reset, "mask": mask, "bias": False, "axis": "heads", "init": UNIFORM}
-            y, last = short_conv(self, y, state[f"conv_{name}"], self.conv_width, name=f"conv_{name}", **conv)
-            return nn.silu(y).reshape(*x.shape[:2], heads, size), last
+            before = state[f"conv_{name}"]
+            return conv_heads(self, name, x, before, heads, size, self.conv_width, reset=reset, mask=mask)
 
         (q, conv_q), (k, conv_k) = branch("q", groups, key), branch("k", groups, key)
         v, conv_v = branch("v", heads, value)

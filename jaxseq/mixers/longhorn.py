@@ -25,12 +25,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxseq.mixers.base import Mixer, linear, short_conv
+from jaxseq.mixers.base import UNIFORM, Mixer, linear, short_conv
 from jaxseq.ops import linear_scan_project, matmul
 from jaxseq.ops.checks import check_positive
 from jaxseq.sharding import param
-
-UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(±1/√fan_in), torch's default
 
 
 class Longhorn(Mixer):

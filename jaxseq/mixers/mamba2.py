@@ -23,13 +23,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxseq.mixers.base import Mixer, linear, scale, short_conv
+from jaxseq.mixers.base import UNIFORM, Mixer, linear, scale, short_conv
 from jaxseq.ops import linear_attention, matmul, rms_norm
 from jaxseq.ops.checks import check_positive
 from jaxseq.ops.step_size import step_size_bias
 from jaxseq.sharding import param
-
-UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(±1/√fan_in), torch's default
 
 
 class Mamba2(Mixer):

@@ -21,13 +21,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxseq.mixers.base import Mixer, linear, scale, short_conv
+from jaxseq.mixers.base import UNIFORM, Mixer, linear, scale, short_conv
 from jaxseq.ops import layer_norm, matmul
 from jaxseq.ops.checks import check_positive
 from jaxseq.ops.mlstm import empty_memory, mlstm
 from jaxseq.sharding import param
-
-UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(±1/√taps), torch's default
 
 
 class MLSTMBlock(Mixer):

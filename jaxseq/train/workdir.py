@@ -33,6 +33,7 @@ class Workdir:
         """
         allowed: list[str] = []
         if (self.path / "config.json").exists():
+            self._check_trained_here()
             refused, allowed = changes(read_config(self.path), config)
             if refused:
                 raise ValueError(
@@ -46,6 +47,13 @@ class Workdir:
         self.write("versions.json", versions())
         self.write("config.json", to_json(config))
         return allowed
+
+    def _check_trained_here(self) -> None:
+        if (self.path / "checkpoints").exists() and not (self.path / "manifest.json").exists():
+            raise ValueError(
+                f"{self.path} holds a model that was not trained there (checkpoints without a manifest.json): choose "
+                "another --workdir; to train on from a converted model, name its Hugging Face folder in init.from_hf"
+            )
 
     def write(self, name: str, data: Any) -> None:
         """Writes JSON so that a reader sees the old file or the new one, never half of one."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 
-from jaxseq.checkpoint import read_model
+from jaxseq.checkpoint import read_config, read_model
 from jaxseq.convert import load_model
 from jaxseq.convert.command import convert
 from jaxseq.data import ByteTokenizer
@@ -97,3 +97,12 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere: there is no config\.json"):
         train(experiment(tmp_path / "nowhere", 1), str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_training_in_the_folder_of_a_converted_model_is_refused_and_leaves_it_whole(pretrained, tmp_path):
+    convert(str(pretrained), str(tmp_path / "here"), "jaxseq", verify=False, say=lambda _: None)
+    config = read_config(tmp_path / "here")
+    before = load_model(tmp_path / "here")[1]
+    with pytest.raises(ValueError, match=r"holds a model that was not trained there .* init\.from_hf"):
+        train(config, str(tmp_path / "here"))
+    jax.tree.map(np.testing.assert_array_equal, load_model(tmp_path / "here")[1], before)
