@@ -24,6 +24,9 @@ MAMBA2: Table = (
 
 # ---- whole models
 
+# JSON has no infinity: transformers writes the second.
+NO_LIMIT = ([0.0, float("inf")], [0.0, {"__float__": "Infinity"}])
+
 
 def _blocks(config: ModelConfig) -> tuple[Table]:
     return ((same("mixer_norm", "norm.weight"), *under("mixer.", "mixer.", MAMBA2)),)
@@ -57,9 +60,6 @@ def _read(fields: Fields) -> ModelConfig:
         norm_eps=eps,
         tied=fields.take("tie_word_embeddings", False),
     )
-
-
-NO_LIMIT = ([0.0, float("inf")], [0.0, {"__float__": "Infinity"}])
 
 
 def _write(config: ModelConfig) -> dict[str, Any]:
