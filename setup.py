@@ -12,9 +12,9 @@ RUNTIME = [
 ]
 TERMINAL = ["rich>=14", "matplotlib>=3.10"]
 TENSORBOARD = ["tensorboardX>=2.6"]
-LINT = [*TERMINAL, *TENSORBOARD, "ruff==0.17.5", "pyright[nodejs]==1.1.414"]
 LIBTPU = "libtpu==0.0.52; sys_platform == 'linux' and platform_machine == 'x86_64'"  # compiles for TPUs, without one
 CONVERT = ["torch==2.13.0", "transformers==5.23.0", "safetensors>=0.8", "ml_dtypes>=0.5"]
+LINT = [*TERMINAL, *TENSORBOARD, *CONVERT, "ruff==0.17.5", "pyright[nodejs]==1.1.414"]  # pyright reads every import
 ORACLES = [*CONVERT, "torchrecurrent==0.2.5", "rwkv==0.8.32", "scipy>=1.17"]  # what mixers and cells are compared with
 TEST = [*TERMINAL, *TENSORBOARD, "pytest>=9", "pytest-xdist>=3.8", "hypothesis>=6.150", LIBTPU, *ORACLES]
 
