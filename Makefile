@@ -1,15 +1,19 @@
-# make train: a trained, sampled, plotted model. make test: the default tests. Each sets up .venv first.
+# make train: a trained, sampled, plotted model. make test: the default tests. make pod-rehearsal: processes that are
+# preempted and started again in other numbers. Each sets up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := setup.py pyproject.toml
 .DELETE_ON_ERROR:
 
-.PHONY: train test lint
+.PHONY: train test lint pod-rehearsal
 train: .venv/terminal.done
 	$(BIN)/python launch/train.py --config=configs/quickstart.py --workdir=runs/quickstart $(FLAGS)
 
 test: .venv/test.done
 	$(BIN)/python -m pytest -n auto $(FLAGS)
+
+pod-rehearsal: .venv/terminal.done
+	$(BIN)/python launch/pod/rehearse.py $(FLAGS)
 
 lint: .venv/lint.done
 	$(BIN)/ruff check .

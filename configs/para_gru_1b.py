@@ -24,4 +24,5 @@ def get_config() -> Experiment:
         optim=OptimConfig(learning_rate=3e-3, warmup=5500, end_fraction=0.0, weight_decay=1e-4),
         train=TrainConfig(steps=55000),
         mesh=(1, -1, 1, 1),
+        topology="v5e:16x16",
     )

@@ -25,4 +25,5 @@ def get_config() -> Experiment:
         optim=OptimConfig(learning_rate=3e-3, warmup=3300, end_fraction=0.0, weight_decay=1e-4, z_loss=5e-6),
         train=TrainConfig(steps=33000),
         mesh=(1, -1, 1, 1),
+        topology="v5p:8x8x8",
     )

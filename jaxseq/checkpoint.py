@@ -5,31 +5,36 @@
 A directory of that name is complete: orbax writes to another name and renames. `meta` is JSON: the experiment, the
 versions, and fingerprints of all that was saved, which a restore recomputes. A checkpoint that cannot be read, or does
 not match its fingerprint, is moved to workdir/damaged with a warning, and the one before it is used.
+
+With several processes each writes its own part of the arrays, and process 0 the JSON: `data` holds the places of all
+processes' shards of the data. So any number of processes can go on with it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import platform
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import grain
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts  # orbax's own storage
-from jax import lax
 from orbax.checkpoint import checkpoint_managers as managers
 
+from jaxseq.cluster import gather
 from jaxseq.config import from_json, to_json
 from jaxseq.experiment import Experiment
+from jaxseq.fingerprint import digest, fingerprint
 from jaxseq.model import LanguageModel, declare
+from jaxseq.model.lora import LoRA
+from jaxseq.model.weights import Weights
 from jaxseq.sharding import is_declared
 
 
@@ -66,102 +71,113 @@ class Checkpoints:
     ) -> None:
         """Writes a checkpoint in the background; the arrays are copied before this returns.
 
-        Raises whatever an earlier background write failed with. A step that is there already is left as it is.
+        Raises OSError where this write, or an earlier one in the background, fails. A step that is there already is
+        left as it is.
         """
-        self._manager.check_for_errors()
         if step in self._manager.all_steps():
             return
+        position: dict[str, Any] = {}
+        for part in gather(json.dumps(iterator.get_state())):
+            position |= json.loads(part)
         meta = {
             "config": to_json(config),
             "versions": versions(),
             "params": fingerprint(params),
             "optimizer": fingerprint(opt_state),
-            "data": _digest(iterator.get_state()),
+            "data": digest(position),
         }
-        meta["meta"] = _digest(meta)
+        meta["meta"] = digest(meta)
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(params),
             optimizer=ocp.args.StandardSave(opt_state),
-            data=grain.checkpoint.CheckpointSave(iterator),
+            data=ocp.args.JsonSave(position),
             meta=ocp.args.JsonSave(meta),
         )
-        self._manager.save(step, args=items, metrics=None if score is None else {"score": score}, force=True)
+        with self._writing():
+            self._manager.check_for_errors()
+            self._manager.save(step, args=items, metrics=None if score is None else {"score": score}, force=True)
 
     def restore(self, params: Any, opt_state: Any, iterator: Any) -> Restored | None:
         """The latest whole checkpoint, with the iterator moved to its place; None if there is none.
 
-        `params` and `opt_state` are trees of ShapeDtypeStruct with the shardings wanted now.
+        `params` and `opt_state` are trees of ShapeDtypeStruct with the shardings wanted now. Raises what
+        `iterator.set_state` does where another pipeline was saved: the checkpoint stays where it is.
         """
-        untouched = iterator.get_state()
         for step in reversed(self.steps()):
             try:
-                return self._read(step, params, opt_state, iterator)
+                restored, position = self._read(step, params, opt_state)
             except Exception as error:  # whatever orbax, tensorstore, zstd or json raise on damaged files
                 self._set_aside(step, error)
-        iterator.set_state(untouched)
+            else:
+                iterator.set_state(position)
+                return restored
         return None
 
     def finish(self) -> None:
-        """Waits for the writes under way and raises their errors."""
-        self._manager.wait_until_finished()
-        self._manager.check_for_errors()
+        """Waits for the writes under way. Raises OSError where one fails."""
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
 
     def close(self) -> None:
         """Finishes and lets go of the directory."""
         self.finish()
         self._manager.close()
 
-    def _read(self, step: int, params: Any, opt_state: Any, iterator: Any) -> Restored:
-        for item in ("params", "optimizer"):
-            _try_arrays(self._workdir / "checkpoints" / str(step) / item)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns whatever a write fails with into an OSError that says what is left."""
+        try:
+            yield
+        except Exception as error:  # orbax and tensorstore raise many kinds for a full or missing disk
+            raise OSError(f"a checkpoint could not be written ({_first_line(error)}); {self.describe()}") from error
+
+    def describe(self) -> str:
+        """What there is to go on with, in words. Reads the directory alone."""
+        found = _steps_in(self._workdir / "checkpoints")
+        return f"the last checkpoint is of step {found[-1]}" if found else "there is no checkpoint yet"
+
+    def _read(self, step: int, params: Any, opt_state: Any) -> tuple[Restored, dict[str, Any]]:
+        """The checkpoint and the place of its data. Every process tries its part of the files, and all agree."""
+        problems = [text for text in gather(self._problem(step)) if text]
+        if problems:
+            raise ValueError(problems[0])
         args = ocp.args.Composite(
             params=ocp.args.StandardRestore(params),
             optimizer=ocp.args.StandardRestore(opt_state),
-            data=grain.checkpoint.CheckpointRestore(iterator),
+            data=ocp.args.JsonRestore(),
             meta=ocp.args.JsonRestore(),
         )
         got: Any = self._manager.restore(step, args=args)
         _verify("parameters", fingerprint(got.params), got.meta["params"])
         _verify("optimizer state", fingerprint(got.optimizer), got.meta["optimizer"])
-        _verify("data position", _digest(iterator.get_state()), got.meta["data"])
+        _verify("data position", digest(got.data), got.meta["data"])
         _verify_meta(got.meta)
-        return Restored(step, got.params, got.optimizer, got.meta)
+        return Restored(step, got.params, got.optimizer, got.meta), got.data
+
+    def _problem(self, step: int) -> str:
+        try:
+            for item in ("params", "optimizer"):
+                _try_arrays(self._workdir / "checkpoints" / str(step) / item, jax.process_index(), jax.process_count())
+        except Exception as error:  # see restore
+            return _first_line(error)
+        return ""
 
     def _set_aside(self, step: int, error: Exception) -> None:
-        damaged = self._workdir / "damaged"
-        damaged.mkdir(exist_ok=True)
-        place = damaged / f"{step}-{len(list(damaged.iterdir()))}"
-        shutil.move(self._workdir / "checkpoints" / str(step), place)
+        if jax.process_index() == 0:
+            damaged = self._workdir / "damaged"
+            damaged.mkdir(exist_ok=True)
+            place = damaged / f"{step}-{len(list(damaged.iterdir()))}"
+            shutil.move(self._workdir / "checkpoints" / str(step), place)
+            text = f"checkpoint {step} is damaged ({_first_line(error)}): moved to {place}, using an older one"
+            warnings.warn(text, stacklevel=3)
+        gather("moved")
         self._manager.reload()
-        text = f"checkpoint {step} is damaged ({_first_line(error)}): moved to {place}, using an older one"
-        warnings.warn(text, stacklevel=3)
 
     def _report_unfinished(self) -> None:
         folder = self._workdir / "checkpoints"
-        for path in sorted(folder.glob("*tmp*")) if folder.is_dir() else ():
+        for path in sorted(folder.glob("*tmp*")) if folder.is_dir() and not jax.process_index() else ():
             warnings.warn(f"checkpoint {path.name.split('.')[0]} was not finished: ignored", stacklevel=3)
-
-
-def fingerprint(tree: Any) -> int:
-    """The sum of all bits of a tree of arrays, read as unsigned integers, modulo 2³².
-
-    Exact and independent of order, so the same on any mesh; any single changed entry changes it.
-    """
-    return int(_sum_of_bits(tree))
-
-
-@jax.jit
-def _sum_of_bits(tree: Any) -> jax.Array:
-    return sum((_bits(leaf) for leaf in jax.tree.leaves(tree)), jnp.zeros((), jnp.uint32))
-
-
-def _bits(x: jax.Array) -> jax.Array:
-    if jnp.iscomplexobj(x):
-        return _bits(x.real) + _bits(x.imag)
-    if x.dtype == jnp.bool_:
-        return jnp.sum(x, dtype=jnp.uint32)
-    words = lax.bitcast_convert_type(x, np.dtype(f"uint{8 * x.dtype.itemsize}"))
-    return jnp.sum(words.astype(jnp.uint32), dtype=jnp.uint32)
 
 
 def versions() -> dict[str, str]:
@@ -185,19 +201,19 @@ def read_config(workdir: str | Path) -> Experiment:
 def read_model(workdir: str | Path, step: int | None = None) -> tuple[Experiment, LanguageModel, Any, int]:
     """(experiment, model, parameters, step) of a workdir's checkpoint, the latest by default, on one device.
 
-    Reads the parameters alone and moves nothing. Raises FileNotFoundError where there is no such checkpoint, and
-    ValueError where it is damaged, naming the others.
+    Reads the parameters alone and moves nothing; adapters come merged, and the average where the run kept one. Raises
+    FileNotFoundError where there is no such checkpoint, and ValueError where it is damaged, naming the others.
     """
     config = read_config(workdir)
     model = LanguageModel(config.model)
     folder = Path(workdir).absolute() / "checkpoints"
-    found = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+    found = _steps_in(folder)
     if not found or (step is not None and step not in found):
         wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
         raise FileNotFoundError(f"{workdir}: {wanted} (there are: {found})")
     step = found[-1] if step is None else step
     try:
-        params = _read_params(folder, step, model)
+        params = _read_params(folder, step, model, config.train.weights)
     except Exception as error:  # whatever orbax, tensorstore, zstd or json raise on damaged files
         others = [n for n in found if n != step]
         text = f"checkpoint {step} of {workdir} is damaged ({_first_line(error)}); others: {others}"
@@ -212,18 +228,19 @@ def save_model(workdir: str | Path, config: Experiment, params: Any) -> None:
     Hugging Face and name that in `init.from_hf`.
     """
     folder = Path(workdir).absolute()
+    config = replace(config, train=replace(config.train, lora=LoRA(), ema=0.0))  # the parameters are all there is
     (folder / "config.json").write_text(json.dumps(to_json(config), indent=2) + "\n")
     meta = {"config": to_json(config), "versions": versions(), "params": fingerprint(params)}
-    meta["meta"] = _digest(meta)
+    meta["meta"] = digest(meta)
     with ocp.CheckpointManager(folder / "checkpoints") as manager:
         manager.save(0, args=ocp.args.Composite(params=ocp.args.StandardSave(params), meta=ocp.args.JsonSave(meta)))
 
 
-def _read_params(folder: Path, step: int, model: LanguageModel) -> Any:
+def _read_params(folder: Path, step: int, model: LanguageModel, weights: Weights) -> Any:
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.value.shape, leaf.value.dtype, sharding=here),
-        declare(model),
+        weights.declare(declare(model)),
         is_leaf=is_declared,
     )
     _try_arrays(folder / str(step) / "params")
@@ -232,20 +249,26 @@ def _read_params(folder: Path, step: int, model: LanguageModel) -> Any:
         got: Any = manager.restore(step, args=args)
     _verify("parameters", fingerprint(got.params), got.meta["params"])
     _verify_meta(got.meta)
-    return got.params
+    return weights.evaluated(got.params)
 
 
-def _try_arrays(item: Path) -> None:
+def _steps_in(folder: Path) -> list[int]:
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+
+
+def _try_arrays(item: Path, process: int = 0, processes: int = 1) -> None:
     """Reads every array of an item once, one at a time, and raises what is wrong with the first that is damaged.
+
+    Process p of n reads every n-th of them.
 
     Without this, one damaged array ends orbax's own concurrent read while the others go on, and tensorstore's threads
     print a traceback for each of them.
     """
     files = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{item}/"}}
-    for key in ts.KvStore.open(files).result().list().result():
-        name, _, leaf = key.decode().rpartition("/")
-        if leaf == ".zarray":
-            ts.open({"driver": "zarr", "kvstore": {**files, "path": f"{name}/"}}, read=True).result().read().result()
+    names = sorted(key.decode() for key in ts.KvStore.open(files).result().list().result() if key.endswith(b"/.zarray"))
+    for name in names[process::processes]:
+        kvstore = {**files, "path": name.removesuffix(".zarray")}
+        ts.open({"driver": "zarr", "kvstore": kvstore}, read=True).result().read().result()
 
 
 def _first_line(error: Exception) -> str:
@@ -257,12 +280,8 @@ def _rank(metrics: dict[str, float]) -> float:
     return -metrics["score"]
 
 
-def _digest(data: Any) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
 def _verify_meta(meta: dict[str, Any]) -> None:
-    _verify("meta", _digest({name: value for name, value in meta.items() if name != "meta"}), meta["meta"])
+    _verify("meta", digest({name: value for name, value in meta.items() if name != "meta"}), meta["meta"])
 
 
 def _verify(what: str, found: Any, saved: Any) -> None:

@@ -22,7 +22,7 @@ def run(main: Callable[[list[str]], int | None], usage: str = "", failure: int =
     wanted = usage.split()
 
     def guarded(argv: list[str]) -> Any:
-        logging.set_verbosity(logging.ERROR)
+        logging.set_verbosity(logging.FATAL)  # what libraries log as errors is raised too
         warnings.showwarning = _one_line
         if len(argv) - 1 != len(wanted):
             raise app.UsageError(f"expected {len(wanted)} arguments ({usage or 'flags only'}), got {argv[1:]}")

@@ -16,7 +16,8 @@ import numpy as np
 from jax import lax
 
 from jaxseq.checkpoint import read_model
-from jaxseq.data import ByteTokenizer, manifest, open_source, stream_batches
+from jaxseq.cluster import compile_together
+from jaxseq.data import manifest, open_data, open_tokenizer, stream_batches
 from jaxseq.model import LanguageModel
 from jaxseq.model.loss import token_nats
 from jaxseq.sharding import constrain
@@ -100,11 +101,14 @@ def evaluate(
     if table.ndim != 1:
         raise ValueError(f"token_bytes must have shape (tokens,), got {table.shape}")
     carry, waiting, total, worst = None, [], np.zeros((3, len(BOUNDS))), NOTHING_SOLVED
-    for batch in islice(batches, max_batches):
+    for index, batch in enumerate(islice(batches, max_batches)):
         if carry is None:
             rows = batch["tokens"].shape[0]
             carry = model.init_state(rows), jnp.zeros(rows, jnp.int32)
-        carry, sums = _window(model.apply, params, carry, table, *(batch[k] for k in ("tokens", "reset", "weight")))
+        args = model.apply, params, carry, table, *(batch[k] for k in ("tokens", "reset", "weight"))
+        if index < 2:  # the first carry lies on one device, later ones as the model lays them out
+            compile_together(_window, *args)
+        carry, sums = _window(*args)
         waiting.append(sums)
         if len(waiting) == FLUSH:
             total, worst, waiting = *_flush(waiting, total, worst), []
@@ -120,8 +124,8 @@ def evaluate_workdir(
     the split is no longer what the run's manifest says.
     """
     config, model, params, _ = read_model(workdir, step)
-    data, tokenizer = config.data, ByteTokenizer()
-    corpus = open_source(data.source, encoding=data.encoding, field=data.field, piece_bytes=data.piece_bytes)
+    data, tokenizer = config.data, open_tokenizer(config.data.tokenizer, workdir)
+    corpus = open_data(data, tokenizer)
     recorded = json.loads((Path(workdir) / "manifest.json").read_text())["splits"][split]
     if (found := manifest(corpus)["splits"][split]) != recorded:
         raise ValueError(f"the {split} split of {data.source} has changed since the run: {recorded}, now {found}")

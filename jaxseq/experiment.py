@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from jaxseq.config import diff
 from jaxseq.model.config import ModelConfig
+from jaxseq.model.lora import LoRA
+from jaxseq.model.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -14,22 +16,39 @@ class DataConfig:
 
     Attributes:
       source: "stdlib" (the Python standard library's own sources), a file, a directory, a glob, or .jsonl files; or
-        "parity:100", a task made up as it is read, see `data.synthetic`.
+        "parity:100", a task made up as it is read, see `data.synthetic`; or a folder of prepared tokens, or .bin files
+        of tokens, see `data.sources`. A tuple of these is a mixture.
+      weights: of a mixture, one for each source: the proportions in which training draws from them; none: of bytes.
       encoding: "utf-8" refuses anything else; "bytes" takes any bytes.
-      field: of a .jsonl line, the text.
+      field: of a .jsonl line or a parquet row, the text.
       piece_bytes: larger plain files are cut into documents of at most this many bytes.
+      delimiter: what stands between the documents of a plain file, which is then cut there alone.
+      tokenizer: "bytes", or a JSON file of the library tokenizers; a copy of it is kept in the workdir.
       length: T, target tokens per row.
       batch: rows per step over all processes and microbatches.
+      shards: V, of which the stream of batches is made, a divisor of batch; that many processes can share it at most.
+        None: the most of 8, 4, 2 and 1 that divide batch.
       seed: of the order of the data.
     """
 
-    source: str = "stdlib"
+    source: str | tuple[str, ...] = "stdlib"
+    weights: tuple[float, ...] = ()
     encoding: str = "utf-8"
     field: str = "text"
     piece_bytes: int = 65536
+    delimiter: str | None = None
+    tokenizer: str = "bytes"
     length: int = 256
     batch: int = 16
+    shards: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.shards is not None and (self.shards < 1 or self.batch % self.shards):
+            raise ValueError(f"data.shards must divide data.batch = {self.batch}, got {self.shards}")
+        sources = self.source if isinstance(self.source, tuple) else (self.source,)
+        if self.weights and len(self.weights) != len(sources):
+            raise ValueError(f"data.weights must be one for each of {len(sources)} sources, got {self.weights}")
 
 
 @dataclass(frozen=True)
@@ -73,6 +92,9 @@ class TrainConfig:
       keep_last: how many of the latest checkpoints stay; the best by validation bits per byte stays besides.
       sample_tokens: length of the sample printed at the end; 0 for none.
       tensorboard: also write TensorBoard event files (needs the extra `tensorboard`).
+      lora: train adapters of low rank on frozen parameters, see `LoRA`; evaluation and export merge them.
+      ema: decay of an exponential moving average of what is trained, which is what evaluation, sampling and export
+        then use, see `Weights`; 0 for none.
     """
 
     steps: int = 1000
@@ -85,6 +107,8 @@ class TrainConfig:
     keep_last: int = 2
     sample_tokens: int = 200
     tensorboard: bool = False
+    lora: LoRA = field(default_factory=LoRA)
+    ema: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "log_every", "eval_batches", "keep_last"):
@@ -93,6 +117,13 @@ class TrainConfig:
         for name in ("eval_every", "save_every", "sample_tokens"):
             if getattr(self, name) < 0:
                 raise ValueError(f"train.{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"train.ema must be in [0, 1), got {self.ema}")
+
+    @property
+    def weights(self) -> Weights:
+        """How the run keeps its parameters."""
+        return Weights(self.lora, self.ema)
 
 
 @dataclass(frozen=True)
@@ -109,8 +140,9 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class Experiment:
-    """The whole of a run: model and where its parameters come from, data, optimizer, training, and the mesh (data,
-    fsdp, tensor, seq), -1 for the rest.
+    """The whole of a run: model and where its parameters come from, data, optimizer, training, the mesh (data, fsdp,
+    tensor, seq), -1 for the rest, and the TPU slice it is meant for ("v5e:16x16"), which `launch/preflight.py` compiles
+    it for.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -119,6 +151,7 @@ class Experiment:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     mesh: tuple[int, int, int, int] = (-1, 1, 1, 1)
+    topology: str | None = None
 
     def __post_init__(self) -> None:
         if self.data.batch % self.train.accumulate:
@@ -130,6 +163,7 @@ class Experiment:
 RESUMABLE = frozenset(
     {
         "mesh",
+        "topology",
         *(
             f"train.{name}"
             for name in (

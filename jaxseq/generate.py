@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseq.data import ByteTokenizer, TextStream
+from jaxseq.data import ByteTokenizer, TextStream, Tokenizer
 from jaxseq.evaluate import worst_solves
 from jaxseq.model import LanguageModel, ModelConfig
 from jaxseq.model.block import make_mixer
@@ -91,7 +91,7 @@ def _limit(logits: jax.Array, sampling: Sampling) -> jax.Array:
 def generate(
     model: LanguageModel,
     params: Any,
-    tokenizer: ByteTokenizer,
+    tokenizer: Tokenizer,
     prompts: Sequence[bytes],
     *,
     max_tokens: int,
@@ -147,10 +147,19 @@ def generate(
 
 
 def print_answers(
-    model: LanguageModel, params: Any, prompts: Sequence[str], *, max_tokens: int, sampling: Sampling
+    model: LanguageModel,
+    params: Any,
+    prompts: Sequence[str],
+    *,
+    max_tokens: int,
+    sampling: Sampling,
+    tokenizer: Tokenizer | None = None,
 ) -> None:
-    """Prints each prompt with its continuation, see `generate`: a single one token by token as they are drawn."""
-    tokenizer = ByteTokenizer()
+    """Prints each prompt with its continuation, see `generate`: a single one token by token as they are drawn.
+
+    Tokens are bytes unless a tokenizer is given.
+    """
+    tokenizer = tokenizer or ByteTokenizer()
     stream = TextStream(tokenizer)
     alone = len(prompts) == 1
     if alone:
@@ -173,7 +182,7 @@ def _draw(
     model: LanguageModel,
     params: Any,
     state: Any,
-    tokenizer: ByteTokenizer,
+    tokenizer: Tokenizer,
     encoded: list[np.ndarray],
     max_tokens: int,
     sampling: Sampling,
@@ -184,7 +193,7 @@ def _draw(
     rule = replace(sampling, seed=0)  # static: one program for all seeds
     previous = None
     for index in range(max_tokens):
-        token, state = _step(model.apply, params, state, token, keys, index, rule, tokenizer.vocab)
+        token, state = decode_step(model.apply, params, state, token, keys, index, rule, tokenizer.vocab)
         if previous is not None:
             yield np.asarray(previous)
         previous = token
@@ -192,7 +201,7 @@ def _draw(
 
 
 @partial(jax.jit, static_argnames=("apply", "sampling", "allowed"), donate_argnames="state")
-def _step(apply, params, state, token, keys, index, sampling, allowed):
+def decode_step(apply, params, state, token, keys, index, sampling, allowed):
     """One token in, one token out: ids (B,) and the state after reading `token` (B,)."""
     logits, state = apply({"params": params}, token[:, None], state=state)
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
@@ -200,14 +209,14 @@ def _step(apply, params, state, token, keys, index, sampling, allowed):
 
 
 @partial(jax.jit, static_argnames="apply", donate_argnames="state")
-def _advance(apply, params, state, tokens, mask):
+def advance(apply, params, state, tokens, mask):
     """The state after tokens (B, T), and the fraction solved. The logits are not used, so XLA leaves the head out."""
     (_, state), aside = apply({"params": params}, tokens, state=state, mask=mask, mutable=["diagnostics"])
     return state, worst_solves(aside)[0]
 
 
 def _read(model: LanguageModel, params: Any, encoded: list[np.ndarray], chunk: int = CHUNK) -> Any:
-    """The state after all but the last token of every prompt: that one is the first that `_step` reads."""
+    """The state after all but the last token of every prompt: that one is the first that `decode_step` reads."""
     state = model.init_state(len(encoded))
     context = _context(model.config)
     limit = chunk if context is None else min(chunk, context)
@@ -220,7 +229,7 @@ def _read(model: LanguageModel, params: Any, encoded: list[np.ndarray], chunk: i
         for row, ids in enumerate(encoded):
             part = ids[:-1][start : start + width]
             tokens[row, : len(part)], mask[row, : len(part)] = part, True
-        state, converged = _advance(model.apply, params, state, tokens, mask)
+        state, converged = advance(model.apply, params, state, tokens, mask)
         solved.append(converged)
         start += width
     if any(not float(x) >= 1 for x in solved):
@@ -245,7 +254,7 @@ def _context(config: ModelConfig) -> int | None:
     return mixer.context if mixer.window is None else None
 
 
-def _check(config: ModelConfig, tokenizer: ByteTokenizer, prompts: Sequence[bytes], max_tokens: int) -> None:
+def _check(config: ModelConfig, tokenizer: Tokenizer, prompts: Sequence[bytes], max_tokens: int) -> None:
     if isinstance(prompts, (bytes, str)) or not all(isinstance(prompt, bytes) for prompt in prompts):
         raise ValueError(f"prompts must be a sequence of bytes, got {prompts!r}")
     if not prompts:

@@ -7,6 +7,7 @@ the mesh 1 x 1 x 1 x 1. Modules name logical axes only; RULES maps them to mesh 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import jax
@@ -34,16 +35,49 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
 def make_mesh(shape: tuple[int, int, int, int] = (1, 1, 1, 1), devices: list[Any] | None = None) -> Mesh:
     """A mesh with axes (data, fsdp, tensor, seq) over `devices` (default: all of jax.devices()).
 
-    One size may be -1: the rest of the devices. Raises ValueError where the product is not the number of devices.
+    One size may be -1: the rest of the devices. Of several TPU slices the data axis has a part in each, so that only
+    sums of gradients go over the network between them. Raises ValueError where the product is not the number of
+    devices, or the slices do not divide the data axis.
     """
     devices = jax.devices() if devices is None else devices
     if len(shape) != 4 or sum(n == -1 for n in shape) > 1 or any(n < 1 and n != -1 for n in shape):
         raise ValueError(f"mesh must be four sizes {MESH_AXES}, at most one of them -1, got {shape}")
-    known = int(np.prod([n for n in shape if n != -1]))
+    known = prod(n for n in shape if n != -1)
     sizes = tuple(len(devices) // known if n == -1 else n for n in shape)
-    if int(np.prod(sizes)) != len(devices):
+    if prod(sizes) != len(devices):
         raise ValueError(f"mesh {shape} needs a multiple of {known} devices, there are {len(devices)}")
-    return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 4, devices=devices)
+    slices = _by_slice(devices)
+    if sizes[0] % len(slices):
+        raise ValueError(f"mesh {shape}: the data axis must divide by the {len(slices)} slices, got {sizes[0]}")
+    inside: Any = (sizes[0] // len(slices), *sizes[1:])
+    types = (AxisType.Auto,) * 4
+    meshes = [jax.make_mesh(inside, MESH_AXES, axis_types=types, devices=each) for each in slices]
+    if len(meshes) == 1:
+        return meshes[0]
+    return Mesh(np.concatenate([mesh.devices for mesh in meshes]), MESH_AXES, axis_types=types)
+
+
+def _by_slice(devices: list[Any]) -> list[list[Any]]:
+    """The devices of each TPU slice; all others are one."""
+    found: dict[int, list[Any]] = {}
+    for device in devices:
+        found.setdefault(getattr(device, "slice_index", 0) if device.platform == "tpu" else 0, []).append(device)
+    return list(found.values())
+
+
+def row_share(mesh: Mesh) -> tuple[int, int]:
+    """(i, n): the devices of this process hold the i-th of n equal parts of a batch's rows.
+
+    Processes that differ along tensor or seq alone hold the same part. Raises ValueError where the rows of this process
+    are not such a part.
+    """
+    per_part = mesh.shape["tensor"] * mesh.shape["seq"]
+    devices = enumerate(mesh.devices.flat)
+    mine = sorted({i // per_part for i, device in devices if device.process_index == jax.process_index()})
+    size, parts = len(mine), mesh.shape["data"] * mesh.shape["fsdp"]
+    if parts % size or mine[0] % size or mine[-1] - mine[0] != size - 1:
+        raise ValueError(f"mesh {dict(mesh.shape)}: rows of process {jax.process_index()} must be one part of equals")
+    return mine[0] // size, parts // size
 
 
 def spec(*axes: str | None) -> PartitionSpec:
@@ -55,13 +89,22 @@ def spec(*axes: str | None) -> PartitionSpec:
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-    """x, laid out over the mesh in force as its logical axes say. Without a mesh there is nothing to lay out."""
-    wanted = spec(*axes)
+    """x, laid out over the mesh in force as its logical axes say. Without a mesh there is nothing to lay out.
+
+    An axis that the mesh does not divide is left whole: the single token of decoding, a batch of one.
+    """
+    wanted, mesh = spec(*axes), jax.sharding.get_abstract_mesh()
     if len(axes) != x.ndim:
         raise ValueError(f"constrain needs one axis name per axis of an array of shape {x.shape}, got {axes}")
-    if jax.sharding.get_abstract_mesh().empty:
+    if mesh.empty:
         return x
-    return jax.lax.with_sharding_constraint(x, wanted)
+    fits = (names if size % parts(mesh, names) == 0 else None for names, size in zip(wanted, x.shape, strict=True))
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*fits))
+
+
+def parts(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
+    """Into how many parts these axes of a mesh split."""
+    return prod(mesh.shape[name] for name in ((axes,) if isinstance(axes, str) else axes or ()))
 
 
 class Declared(struct.PyTreeNode, meta.AxisMetadata):
@@ -135,11 +178,11 @@ def shardings(mesh: Mesh, declared: Any) -> Any:
     def one(path: Any, leaf: Declared) -> NamedSharding:
         wanted = spec(*leaf.axes)
         for name, size, mesh_axes in zip(leaf.axes, leaf.value.shape, wanted, strict=True):
-            names = (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ()
-            parts = int(np.prod([mesh.shape[n] for n in names]))
-            if size % parts:
+            if size % parts(mesh, mesh_axes):
                 where = jax.tree_util.keystr(path, simple=True, separator=".")
-                raise ValueError(f"parameter {where}: axis {name!r} of size {size} must divide by {parts} ({names})")
+                names = mesh_axes if isinstance(mesh_axes, tuple) else (mesh_axes,)
+                count = parts(mesh, mesh_axes)
+                raise ValueError(f"parameter {where}: axis {name!r} of size {size} must divide by {count} ({names})")
         return NamedSharding(mesh, wanted)
 
     return jax.tree_util.tree_map_with_path(one, declared, is_leaf=is_declared)

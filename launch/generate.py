@@ -7,6 +7,7 @@ from absl import flags
 
 from jaxseq import cli
 from jaxseq.checkpoint import read_model
+from jaxseq.data import open_tokenizer
 from jaxseq.generate import Sampling, print_answers
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.", required=True)
@@ -22,8 +23,9 @@ SEED = flags.DEFINE_integer("seed", 0, "Of the random numbers.")
 def main(argv: list[str]) -> None:
     """See the module."""
     sampling = Sampling(TEMPERATURE.value, TOP_K.value, TOP_P.value, SEED.value)
-    _, model, params, _ = read_model(WORKDIR.value, STEP.value)
-    print_answers(model, params, PROMPT.value, max_tokens=MAX_TOKENS.value, sampling=sampling)
+    config, model, params, _ = read_model(WORKDIR.value, STEP.value)
+    tokenizer = open_tokenizer(config.data.tokenizer, WORKDIR.value)
+    print_answers(model, params, PROMPT.value, max_tokens=MAX_TOKENS.value, sampling=sampling, tokenizer=tokenizer)
 
 
 if __name__ == "__main__":

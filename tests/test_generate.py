@@ -146,7 +146,7 @@ def test_a_prompt_read_in_chunks_leaves_the_state_of_one_read_at_once(models, cl
 def test_a_long_prompt_is_read_in_chunks_of_at_most_2048_tokens(recurrent, monkeypatch):
     shapes = []
     monkeypatch.setattr(
-        module, "_advance", lambda apply, params, state, tokens, mask: shapes.append(tokens.shape) or (state, 1.0)
+        module, "advance", lambda apply, params, state, tokens, mask: shapes.append(tokens.shape) or (state, 1.0)
     )
     answers(recurrent, [bytes(5000)], tokens=1)
     assert shapes == [(1, 2048), (1, 2048), (1, 1024)]

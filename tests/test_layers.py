@@ -7,8 +7,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = {
+    "compiled": 0,
     "config": 0,
     "sharding": 0,
+    "cluster": 0,
+    "fingerprint": 1,
     "ops": 0,
     "solvers": 1,
     "cells": 2,
@@ -22,9 +25,12 @@ LEVELS = {
     "convert": 6,
     "evaluate": 6,
     "generate": 6,
+    "likelihood": 6,
     "train": 7,
     "benchmark": 8,
+    "preflight": 8,
     "cli": 8,
+    "lm_eval": 8,
 }
 SAME_LEVEL = {("checkpoint", "experiment"), ("generate", "evaluate")}  # needed, and acyclic as pairs of this order
 NO_FLAX = {"ops", "solvers", "cells"}

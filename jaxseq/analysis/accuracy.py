@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq.checkpoint import read_model
-from jaxseq.data import ByteTokenizer, Documents, open_source
+from jaxseq.data import ByteTokenizer, Documents, open_data
 from jaxseq.model import LanguageModel
 
 BATCH = 100
@@ -21,11 +21,12 @@ def answers_right(workdir: str, split: str = "test", step: int | None = None) ->
     The checkpoint is the latest of a run unless `step` says otherwise; the data are those the run was given.
 
     Raises FileNotFoundError and ValueError as `checkpoint.read_model` and `data.open_source` do, and ValueError for
-    documents that are not all of one length.
+    documents that are not all of one length, and for tokens that are not bytes.
     """
     config, model, params, _ = read_model(workdir, step)
-    data = config.data
-    corpus = open_source(data.source, encoding=data.encoding, field=data.field, piece_bytes=data.piece_bytes)
+    if config.data.tokenizer != "bytes":
+        raise ValueError(f"data.tokenizer must be 'bytes', where an answer is a byte, got {config.data.tokenizer!r}")
+    corpus = open_data(config.data, ByteTokenizer())
     return fraction_right(model, params, corpus.documents(split))
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxseq.checkpoint import read_model
-from jaxseq.data import ByteTokenizer, open_source, stream_batches
+from jaxseq.data import open_data, open_tokenizer, stream_batches
 from jaxseq.experiment import DataConfig
 from jaxseq.mixers.para_rnn import ParaRNN
 from jaxseq.model import LanguageModel
@@ -54,7 +54,7 @@ def trace_workdir(workdir: str, *, step: int | None = None, iterations: int = 12
     if "para_rnn" not in config.model.pattern:
         raise ValueError(f"{workdir} has no para_rnn layer to trace: its pattern is {', '.join(config.model.pattern)}")
     rows = []
-    for row in trace(model, params, _first_batch(config.data), iterations):
+    for row in trace(model, params, _first_batch(config.data, workdir), iterations):
         rows.append(row)
         yield row
     draw_trace(rows, Path(workdir) / "trace.png")
@@ -108,7 +108,7 @@ def draw_trace(rows: list[dict[str, Any]], picture: str | Path) -> None:
     FigureCanvasAgg(figure).print_png(str(picture))
 
 
-def _first_batch(data: DataConfig) -> dict[str, Any]:
-    corpus = open_source(data.source, encoding=data.encoding, field=data.field, piece_bytes=data.piece_bytes)
-    documents = corpus.documents("validation")
-    return next(iter(stream_batches(documents, ByteTokenizer(), length=data.length, batch=data.batch)))
+def _first_batch(data: DataConfig, workdir: str) -> dict[str, Any]:
+    tokenizer = open_tokenizer(data.tokenizer, workdir)
+    documents = open_data(data, tokenizer).documents("validation")
+    return next(iter(stream_batches(documents, tokenizer, length=data.length, batch=data.batch)))

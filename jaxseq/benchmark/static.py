@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from jaxseq.benchmark.chips import GPU_ENVIRONMENT, GPUS, TPU_ENVIRONMENT, check_topology
+from jaxseq.compiled.chips import GPU_ENVIRONMENT, GPUS, TPU_ENVIRONMENT, check_topology
 
 
 def static(topology: str = "v5e:2x2") -> Iterator[dict[str, Any]]:

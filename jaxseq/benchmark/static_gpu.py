@@ -20,8 +20,8 @@ from typing import Any
 
 from jax.sharding import SingleDeviceSharding
 
-from jaxseq.benchmark.chips import devices
 from jaxseq.benchmark.programs import DIRECTIONS, programs
+from jaxseq.compiled.chips import devices
 
 SHAPE = 4, 2048, 2048
 TARGET = "sm_90a"

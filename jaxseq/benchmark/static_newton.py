@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
-from jaxseq.benchmark.chips import devices
 from jaxseq.benchmark.programs import Program
 from jaxseq.cells.paragru import ParaGRU
 from jaxseq.cells.paralstm import ParaLSTM
+from jaxseq.compiled.chips import devices
 from jaxseq.ops.cell_scan import cell_scan
 from jaxseq.ops.kernels.layout_tpu import LANES, STEPS
 from jaxseq.ops.newton_scan import WINDOW, newton_scan

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from jaxseq.benchmark.chips import devices
-from jaxseq.benchmark.hlo import collectives
 from jaxseq.benchmark.time_split import SCANS, partitioned_scan, split_scan
+from jaxseq.compiled.chips import devices
+from jaxseq.compiled.hlo import collectives
 
 STEPS = 128, 256  # per chip: chunks of 64, so that the second length differs in more than padding
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from jax.sharding import SingleDeviceSharding
 
-from jaxseq.benchmark.chips import CHIPS, devices
-from jaxseq.benchmark.hlo import block_shape, kernels, moved_bytes
 from jaxseq.benchmark.programs import DIRECTIONS, Program, programs
+from jaxseq.compiled.chips import CHIPS, devices
+from jaxseq.compiled.hlo import block_shape, kernels, moved_bytes
 
 SHAPE = 4, 2048, 2048
 TILE = 8 * 128

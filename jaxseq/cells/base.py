@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.ops import matmul
+from jaxseq.ops.placement import splits
 from jaxseq.solvers.structure import Block, Diagonal
 
 
@@ -91,6 +92,7 @@ def head_matmul(x: jax.Array, w: jax.Array) -> jax.Array:
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     if w.shape[0] == 1:
         return matmul(x, w[0], dtype)
-    blocks = jnp.swapaxes(x.reshape(-1, w.shape[0], w.shape[1]), 0, 1)  # XLA:CPU refuses bfloat16 otherwise
-    y = jnp.einsum("hni,hij->hnj", blocks, w.astype(x.dtype), preferred_element_type=dtype)
-    return jnp.swapaxes(y, 0, 1).reshape(*x.shape[:-1], -1)
+    rows = x if x.ndim > 2 and splits("seq", x.shape[1]) else x.reshape(-1, x.shape[-1])  # see `ops.matmul`
+    blocks = jnp.moveaxis(rows.reshape(*rows.shape[:-1], *w.shape[:2]), -2, 0)  # XLA:CPU refuses bfloat16 otherwise
+    y = jnp.einsum("h...i,hij->h...j", blocks, w.astype(x.dtype), preferred_element_type=dtype)
+    return jnp.moveaxis(y, 0, -2).reshape(*x.shape[:-1], -1)

@@ -81,5 +81,5 @@ class ParaGRU(Cell):
 
     def axes(self) -> dict[str, tuple[str | None, ...]]:
         """One head is split over its outputs, several over the heads."""
-        w = ("gate", None, "embed", "inner") if self.heads == 1 else ("gate", "heads", None, None)
+        w = ("gate", None, "embed", "inner") if self.heads == 1 else ("gate", "heads", "embed", None)
         return {"a": ("gate", "inner"), "w": w, "b": ("gate", "inner")}

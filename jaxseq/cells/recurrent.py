@@ -87,7 +87,7 @@ class RecurrentCell(Cell):
 
     def axes(self) -> dict[str, tuple[str | None, ...]]:
         """One head is split over its outputs, several over the heads."""
-        matrix = ("gate", None, "embed", "inner") if self.heads == 1 else ("gate", "heads", None, None)
+        matrix = ("gate", None, "embed", "inner") if self.heads == 1 else ("gate", "heads", "embed", None)
         vector = ("gate", "inner")
         return {"w": matrix, "r": vector if self.recurrent == "diagonal" else matrix, "b": vector}
 

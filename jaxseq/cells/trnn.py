@@ -56,7 +56,7 @@ class TRNN(Cell):
 
     def axes(self) -> dict[str, tuple[str | None, ...]]:
         """One head is split over its outputs, several over the heads."""
-        matrix = ("gate", None, "embed", "inner") if self.heads == 1 else ("gate", "heads", None, None)
+        matrix = ("gate", None, "embed", "inner") if self.heads == 1 else ("gate", "heads", "embed", None)
         return {"w": matrix, "v": matrix, "b": ("gate", "inner")}
 
 

@@ -9,27 +9,44 @@ import jax
 from jax.sharding import Mesh
 
 from jaxseq.checkpoint import read_model
-from jaxseq.model import LanguageModel
+from jaxseq.model import LanguageModel, ModelConfig
 from jaxseq.sharding import make_mesh
 
 
 def load_model(folder: str | Path, mesh: Mesh | None = None) -> tuple[LanguageModel, Any]:
-    """The model of a workdir (its latest checkpoint) or of a folder of Hugging Face, and its parameters.
+    """The model of a workdir (its latest checkpoint) or of a folder with safetensors, and its parameters.
 
     Args:
-      folder: with `checkpoints/`, or with a `config.json` of transformers and safetensors files.
+      folder: with `checkpoints/`, or with a `config.json` of transformers or of ours and safetensors files.
       mesh: what parameters out of safetensors are laid out on; one device if None.
 
     Raises:
-      FileNotFoundError, ValueError: as `checkpoint.read_model` and `convert.hf.read_hf` do.
+      FileNotFoundError, ValueError: as `checkpoint.read_model` and `read_folder` do.
       ModuleNotFoundError: safetensors is not installed (the extra `convert`).
     """
     if is_workdir(folder):
         _, model, params, _ = read_model(folder)
         return model, params
-    from jaxseq.convert.hf import read_hf
+    return read_folder(folder, make_mesh(devices=jax.devices()[:1]) if mesh is None else mesh)
 
-    return read_hf(folder, make_mesh(devices=jax.devices()[:1]) if mesh is None else mesh)
+
+def read_folder(folder: str | Path, mesh: Mesh) -> tuple[LanguageModel, Any]:
+    """The model of a folder with safetensors, and its parameters laid out on the mesh.
+
+    Raises as `convert.hf.read_hf`, or for a folder of `--format=torch` as `convert.torch_folder.read_torch`.
+    """
+    from jaxseq.convert.hf import read_hf
+    from jaxseq.convert.torch_folder import is_torch, read_torch
+
+    return read_torch(folder, mesh) if is_torch(folder) else read_hf(folder, mesh)
+
+
+def read_folder_config(folder: str | Path) -> ModelConfig:
+    """The model of a folder with safetensors, without its parameters. Raises as `read_folder`."""
+    from jaxseq.convert.hf import read_hf_config
+    from jaxseq.convert.torch_folder import is_torch, read_torch_config
+
+    return read_torch_config(folder) if is_torch(folder) else read_hf_config(folder)[1]
 
 
 def is_workdir(folder: str | Path) -> bool:

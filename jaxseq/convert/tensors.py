@@ -71,7 +71,7 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard
         if held and sum(x.nbytes for x in held.values()) + array.nbytes > shard_bytes:
             shards.append(_flush(folder, len(shards), held))
             held = {}
-        held[name] = np.ascontiguousarray(array)
+        held[name] = np.asarray(array, order="C")  # as ascontiguousarray, which makes a vector of a scalar
         total += array.nbytes
     shards.append(_flush(folder, len(shards), held))
     _rename(folder, shards, total)

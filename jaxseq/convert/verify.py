@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxseq.convert.torch_folder import is_torch
 from jaxseq.model import LanguageModel
 
 ROWS, TIME, PROMPT, NEW = 2, 24, 8, 64
@@ -36,7 +37,7 @@ class Deviation(NamedTuple):
 
 
 def compare(folder: Path, model: LanguageModel, params: Any) -> Iterator[Deviation]:
-    """Our model and the one that transformers loads from `folder`.
+    """Our model and the one that transformers, or the code in it, loads from `folder`.
 
     In float32, the largest deviation of logits, relative to the largest one, of random tokens and of a batch padded on
     the right; and how many of NEW greedily chosen tokens differ, each side carrying its own state. In bfloat16, which
@@ -108,8 +109,34 @@ class _Theirs:
         return found[0, prompt.shape[1] :].numpy()
 
 
-def _load(folder: Path, dtype: str) -> _Theirs:
+class _Plain:
+    """A model of `modeling_jaxseq`."""
+
+    def __init__(self, module: Any):
+        self._module = module
+
+    def logits(self, tokens: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """Float64 logits of tokens (B, T)."""
+        import torch
+
+        with torch.no_grad():
+            found, _ = self._module(torch.from_numpy(tokens), mask=None if mask is None else torch.from_numpy(mask))
+        return found.double().numpy()
+
+    def greedy(self, prompt: np.ndarray) -> np.ndarray:
+        """The NEW tokens that `generate` chooses."""
+        import torch
+
+        return self._module.generate(torch.from_numpy(prompt), NEW, drawn=self._module.model["vocab"])[0].numpy()
+
+
+def _load(folder: Path, dtype: str) -> _Theirs | _Plain:
     import torch
+
+    if is_torch(folder):
+        from jaxseq.convert import modeling_jaxseq
+
+        return _Plain(modeling_jaxseq.load(folder, getattr(torch, dtype)))
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 

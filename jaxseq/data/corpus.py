@@ -1,13 +1,19 @@
 """A corpus on disk: documents by number, in three splits, read only when asked for."""
 
+import hashlib
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from jaxseq.data.files import find_files, unreadable
-from jaxseq.data.index import FileRecord, Index, build_index, split_of_bucket
+from jaxseq.data.index import Cutting, FileRecord, Index, build_index, split_of_bucket
 from jaxseq.data.jsonl import document_of_line
+from jaxseq.data.tokenised import tokenised
+from jaxseq.data.tokenizer import Tokenizer
+from jaxseq.data.unpack import unpacked
+from jaxseq.data.windows import Tokens
 
 SPLITS = ("train", "validation", "test")
 _ENCODINGS = ("utf-8", "bytes")
@@ -33,6 +39,18 @@ class Documents:
 
     def __getitem__(self, index: int) -> bytes:
         return self.read(index)
+
+    @property
+    def key(self) -> str:
+        """Names what the documents hold: a hash of their files' hashes and of the places in them."""
+        digest = hashlib.sha256(" ".join([self._field, *(file.sha256 for file in self._index.files)]).encode())
+        for column in (self._index.file, self._index.start, self._index.end, self._index.size):
+            digest.update(column[self._members].tobytes())
+        return digest.hexdigest()
+
+    def tokens(self, tokenizer: Tokenizer) -> Tokens:
+        """The tokens of each document; see `tokenised`."""
+        return tokenised(self, tokenizer)
 
     def read(self, i: int, start: int = 0, stop: int | None = None) -> bytes:
         """Bytes [start, stop) of document i; no others are read, except that a JSON line is parsed whole.
@@ -95,6 +113,14 @@ class Corpus:
         members = np.flatnonzero(self.split == SPLITS.index(split))
         return Documents(self.index, members, self.field)
 
+    def summary(self, split: str) -> dict[str, Any]:
+        """Documents, bytes, and SHA-256 of the documents one after another, of a split. Reads all of it."""
+        documents = self.documents(split)
+        digest = hashlib.sha256()
+        for i in range(len(documents)):
+            digest.update(documents[i])
+        return {"documents": len(documents), "bytes": int(documents.sizes.sum()), "sha256": digest.hexdigest()}
+
 
 def open_corpus(
     source: str,
@@ -102,6 +128,7 @@ def open_corpus(
     encoding: str = "utf-8",
     field: str = "text",
     piece_bytes: int = 65536,
+    delimiter: str | None = None,
     fractions: tuple[float, float, float] = (0.90, 0.05, 0.05),
 ) -> Corpus:
     """Reads every file once, in order, and keeps where the documents are, not what they say.
@@ -109,7 +136,9 @@ def open_corpus(
     A document is a file, or a line of a `*.jsonl` file (UTF-8, under either encoding), or a piece: a plain file longer
     than `piece_bytes` is cut, just after a newline where one stands in the second half of a piece, and each piece is a
     document of its own, so a model's state does not cross the cut. `Corpus.pieces` counts them. The files of "stdlib"
-    are never cut. Empty files, blank lines and empty texts are left out and counted in `Corpus.skipped`.
+    are never cut. With a `delimiter`, plain files are cut there and nowhere else. Rows of `*.parquet` and records of
+    `*.array_record` are documents; these files, and those that end in `.gz` or `.zst`, are unpacked once, see
+    `unpack`. Empty files, blank lines and empty texts are left out and counted in `Corpus.skipped`.
 
     A document's split depends on its bytes alone (the first 8 bytes of their SHA-256, big-endian, modulo 10000), so it
     is the same on every machine, and equal documents are in one split.
@@ -117,7 +146,8 @@ def open_corpus(
     Args:
       source: "stdlib", a file, a directory or a glob pattern; see `find_files`.
       encoding: "utf-8" refuses a plain file that is not, "bytes" takes anything.
-      field: the field of a JSON line that holds the text.
+      field: the field of a JSON line, or the column of a parquet file, that holds the text.
+      delimiter: what stands between the documents of a plain file, such as "<|endoftext|>"; it is in none of them.
       piece_bytes: the longest document of a plain file, in bytes.
       fractions: of train, validation and test; they sum to 1. A split of fraction 0 stays empty.
 
@@ -126,26 +156,32 @@ def open_corpus(
         split that was asked for and got no document.
       FileNotFoundError, PermissionError, OSError: a source that is not there or not readable.
     """
-    _check_arguments(encoding, piece_bytes, fractions)
+    _check_arguments(encoding, piece_bytes, delimiter, fractions)
     limit = None if source == "stdlib" else piece_bytes
-    index = build_index(find_files(source), piece_bytes=limit, encoding=encoding, field=field)
+    files = [unpacked(file, field=field) for file in find_files(source)]
+    index = build_index(files, Cutting(limit, encoding, field, delimiter))
     split = split_of_bucket(index.bucket, fractions)
-    _check_splits(source, index, split, piece_bytes, fractions)
+    check_splits(source, index, split, piece_bytes, fractions)
     return Corpus(source, encoding, field, index, split)
 
 
-def _check_arguments(encoding: str, piece_bytes: int, fractions: tuple[float, float, float]) -> None:
+def _check_arguments(
+    encoding: str, piece_bytes: int, delimiter: str | None, fractions: tuple[float, float, float]
+) -> None:
     if encoding not in _ENCODINGS:
         raise ValueError(f"data.encoding must be one of {', '.join(_ENCODINGS)}, got {encoding!r}")
     if piece_bytes < 1:
         raise ValueError(f"data.piece_bytes must be at least 1, got {piece_bytes}")
+    if delimiter == "":
+        raise ValueError("data.delimiter must not be empty; None cuts files into pieces")
     if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
         raise ValueError(f"data.fractions must be three numbers from 0 to 1 that sum to 1, got {fractions}")
 
 
-def _check_splits(
+def check_splits(
     source: str, index: Index, split: np.ndarray, piece_bytes: int, fractions: tuple[float, float, float]
 ) -> None:
+    """Raises ValueError: no documents at all, or none in a train or validation split that was asked for."""
     if not len(split):
         raise ValueError(
             f"data.source={source!r} holds no text: its files are empty ({index.skipped} skipped), give others"

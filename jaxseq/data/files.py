@@ -11,10 +11,13 @@ _STDLIB_SKIPPED = frozenset({"test", "tests", "idlelib", "lib2to3", "turtledemo"
 
 @dataclass(frozen=True)
 class SourceFile:
-    """`path` opens the file and names it in messages; `name` is its '/'-separated path relative to the source."""
+    """`path` opens the file and names it in messages; `name` is its '/'-separated path relative to the source; `stops`
+    is a .npy file of where its documents end, None where its text says so.
+    """
 
     path: str
     name: str
+    stops: str | None = None
 
 
 def find_files(source: str) -> list[SourceFile]:

@@ -10,14 +10,16 @@ import numpy as np
 
 from jaxseq.data.files import SourceFile, unreadable
 from jaxseq.data.jsonl import scan_jsonl
-from jaxseq.data.plain import scan_plain
+from jaxseq.data.plain import scan_delimited, scan_plain, scan_stops
 
 _BUCKETS = 10_000
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A file that was read: how to open it, its name in the manifest, its length in bytes and its SHA-256 in hex."""
+    """A file that was read: how to open it, its name in the manifest, its length in bytes and its SHA-256 in hex; of
+    one that was unpacked, the length and the hash of what came out.
+    """
 
     path: str
     name: str
@@ -50,21 +52,28 @@ class Index:
     pieces: int
 
 
-def build_index(files: list[SourceFile], *, piece_bytes: int | None, encoding: str, field: str) -> Index:
-    """Reads every file once; `piece_bytes=None` cuts nothing. Raises what `scan_plain` and `scan_jsonl` raise, and
-    OSError (of the kind met) for a file that cannot be read."""
+@dataclass(frozen=True)
+class Cutting:
+    """How files become documents: see `open_corpus`; `piece_bytes` None cuts nothing."""
+
+    piece_bytes: int | None
+    encoding: str
+    field: str
+    delimiter: str | None = None
+
+
+def build_index(files: list[SourceFile], cutting: Cutting) -> Index:
+    """Reads every file once. Raises what the scanners of `plain` and `jsonl` raise, and OSError (of the kind met) for a
+    file that cannot be read.
+    """
     table = _Table()
-    records = tuple(table.read(file, piece_bytes, encoding, field) for file in files)
-    return Index(
-        files=records,
-        file=np.asarray(table.file, np.int32),
-        start=np.asarray(table.start, np.int64),
-        end=np.asarray(table.end, np.int64),
-        size=np.asarray(table.size, np.int64),
-        bucket=np.asarray(table.bucket, np.int32),
-        skipped=table.skipped,
-        pieces=table.pieces,
-    )
+    records = tuple(table.read(file, cutting) for file in files)
+    return table.index(records)
+
+
+def bucket_of(document: bytes) -> int:
+    """From 0 to 9999, the same for the same bytes: the first 8 bytes of their SHA-256, big-endian, modulo 10000."""
+    return int.from_bytes(hashlib.sha256(document).digest()[:8], "big") % _BUCKETS
 
 
 def split_of_bucket(bucket: np.ndarray, fractions: tuple[float, float, float]) -> np.ndarray:
@@ -77,42 +86,61 @@ class _Table:
     """The columns of an Index while they grow."""
 
     def __init__(self):
-        self.file, self.bucket = array("i"), array("i")
-        self.start, self.end, self.size = array("q"), array("q"), array("q")
-        self.skipped = self.pieces = self._files = 0
+        self._file, self._bucket = array("i"), array("i")
+        self._start, self._end, self._size = array("q"), array("q"), array("q")
+        self._skipped = self._pieces = self._files = 0
 
-    def read(self, file: SourceFile, piece_bytes: int | None, encoding: str, field: str) -> FileRecord:
+    def read(self, file: SourceFile, cutting: Cutting) -> FileRecord:
         """Adds the documents of one file."""
         jsonl = file.path.lower().endswith(".jsonl")
-        digest, offset, before = hashlib.sha256(), 0, len(self.file)
-        for raw, document in _scan(file.path, jsonl, piece_bytes, encoding, field):
+        digest, offset, before = hashlib.sha256(), 0, len(self._file)
+        for raw, document in _scan(file, jsonl, cutting):
             digest.update(raw)
             self._add(document, offset, offset + len(raw))
             offset += len(raw)
-        self.skipped += offset == 0
-        found = len(self.file) - before
-        self.pieces += found if found > 1 and not jsonl else 0
+        self._skipped += offset == 0
+        found = len(self._file) - before
+        whole = jsonl or file.stops or cutting.delimiter
+        self._pieces += found if found > 1 and not whole else 0
         self._files += 1
         return FileRecord(file.path, file.name, jsonl, offset, digest.hexdigest())
 
+    def index(self, files: tuple[FileRecord, ...]) -> Index:
+        """What was read."""
+        return Index(
+            files=files,
+            file=np.asarray(self._file, np.int32),
+            start=np.asarray(self._start, np.int64),
+            end=np.asarray(self._end, np.int64),
+            size=np.asarray(self._size, np.int64),
+            bucket=np.asarray(self._bucket, np.int32),
+            skipped=self._skipped,
+            pieces=self._pieces,
+        )
+
     def _add(self, document: bytes, start: int, end: int) -> None:
         if not document:
-            self.skipped += 1
+            self._skipped += 1
             return
-        self.file.append(self._files)
-        self.start.append(start)
-        self.end.append(end)
-        self.size.append(len(document))
-        self.bucket.append(int.from_bytes(hashlib.sha256(document).digest()[:8], "big") % _BUCKETS)
+        self._file.append(self._files)
+        self._start.append(start)
+        self._end.append(end)
+        self._size.append(len(document))
+        self._bucket.append(bucket_of(document))
 
 
-def _scan(path: str, jsonl: bool, piece_bytes: int | None, encoding: str, field: str) -> Iterator[tuple[bytes, bytes]]:
+def _scan(source: SourceFile, jsonl: bool, cutting: Cutting) -> Iterator[tuple[bytes, bytes]]:
+    path, encoding = source.path, cutting.encoding
     try:
         with open(path, "rb") as file:
-            if jsonl:
-                yield from scan_jsonl(file, path, field=field)
+            if source.stops is not None:
+                yield from scan_stops(file, source.name, stops=np.load(source.stops).tolist(), encoding=encoding)
+            elif jsonl:
+                yield from scan_jsonl(file, path, field=cutting.field)
+            elif cutting.delimiter:
+                yield from scan_delimited(file, path, delimiter=cutting.delimiter.encode(), encoding=encoding)
             else:
-                limit = piece_bytes or max(os.fstat(file.fileno()).st_size, 1)
+                limit = cutting.piece_bytes or max(os.fstat(file.fileno()).st_size, 1)
                 yield from scan_plain(file, path, piece_bytes=limit, encoding=encoding)
     except OSError as error:
         raise unreadable(error, path) from error

@@ -1,21 +1,27 @@
 """What a run was trained on, to the byte, and what a general compressor makes of it."""
 
-import hashlib
 import platform
+from typing import Any
 
 from jaxseq.data.corpus import SPLITS, Corpus, Documents
+from jaxseq.data.mixture import Mixture
 
 
-def manifest(corpus: Corpus) -> dict:
-    """A JSON-able record of a corpus; equal manifests mean equal bytes in equal splits. Reads every document once.
+def manifest(corpus: Corpus) -> dict[str, Any]:
+    """A JSON-able record of a corpus; equal manifests mean equal bytes in equal splits. Reads every document
+    once, but for a prepared folder, which has the record.
 
     Returns:
       source, encoding: as given to `open_corpus`;
       python: the Python version, for "stdlib" alone, whose files differ between versions;
       pieces, skipped: how many documents are pieces of a larger file, how many empty ones were left out;
-      files: [{path (relative to the source), bytes, sha256}];
+      parts: of a mixture alone, [{weight, and the manifest of a source}];
+      files: [{path (relative to the source), bytes, sha256}], what came out where a file was packed;
       splits: {name: {documents, bytes, sha256 of the documents one after another}}.
     """
+    if isinstance(corpus, Mixture):
+        parts = [{"weight": w, **manifest(c)} for w, c in zip(corpus.weights, corpus.corpora, strict=True)]
+        return {"source": corpus.source, "parts": parts, "splits": _splits(corpus)}
     python = {"python": platform.python_version()} if corpus.source == "stdlib" else {}
     return {
         "source": corpus.source,
@@ -24,7 +30,7 @@ def manifest(corpus: Corpus) -> dict:
         "pieces": corpus.pieces,
         "skipped": corpus.skipped,
         "files": [{"path": file.name, "bytes": file.bytes, "sha256": file.sha256} for file in corpus.files],
-        "splits": {name: _split(corpus.documents(name)) for name in SPLITS},
+        "splits": _splits(corpus),
     }
 
 
@@ -44,8 +50,5 @@ def xz_bits_per_byte(documents: Documents) -> float:
     return 8 * (compressed + len(compressor.flush())) / int(documents.sizes.sum())
 
 
-def _split(documents: Documents) -> dict:
-    digest = hashlib.sha256()
-    for i in range(len(documents)):
-        digest.update(documents[i])
-    return {"documents": len(documents), "bytes": int(documents.sizes.sum()), "sha256": digest.hexdigest()}
+def _splits(corpus: Corpus) -> dict[str, Any]:
+    return {name: corpus.summary(name) for name in SPLITS}

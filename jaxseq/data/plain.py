@@ -1,8 +1,10 @@
-"""Plain files: cut into pieces, and checked for UTF-8, in one streaming pass."""
+"""Plain files: cut into pieces, at a delimiter or at given places, and checked for UTF-8, in one streaming pass."""
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
+
+_CHUNK = 1 << 20
 
 
 def scan_plain(file: BinaryIO, path: str, *, piece_bytes: int, encoding: str) -> Iterator[tuple[bytes, bytes]]:
@@ -23,6 +25,39 @@ def scan_plain(file: BinaryIO, path: str, *, piece_bytes: int, encoding: str) ->
             check.feed(piece, last=last)
         yield piece, piece
         held += b"" if last else file.read(piece_bytes + 1 - len(held))
+
+
+def scan_delimited(file: BinaryIO, path: str, *, delimiter: bytes, encoding: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yields (document with the delimiter after it, document); a document is what stands between two delimiters, to the
+    byte. Holds one document and a megabyte at a time. Raises as `scan_plain`.
+    """
+    check = _Utf8Check(path) if encoding == "utf-8" else None
+    held, searched = b"", 0
+    while chunk := file.read(_CHUNK):
+        if check:
+            check.feed(chunk, last=False)
+        held += chunk
+        start = 0
+        while (end := held.find(delimiter, max(start, searched))) >= 0:
+            yield held[start : end + len(delimiter)], held[start:end]
+            start = end + len(delimiter)
+        held = held[start:]
+        searched = max(0, len(held) - len(delimiter) + 1)
+    if check:
+        check.feed(b"", last=True)
+    if held:
+        yield held, held
+
+
+def scan_stops(file: BinaryIO, path: str, *, stops: Iterable[int], encoding: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yields (document, document), the i-th ending before byte stops[i]. Raises ValueError: one is not UTF-8."""
+    first = 0
+    for number, stop in enumerate(stops):
+        document = file.read(stop - first)
+        first = stop
+        if encoding == "utf-8":
+            _Utf8Check(f"{path}, record {number},").feed(document, last=True)
+        yield document, document
 
 
 def _cut(held: bytes, piece_bytes: int) -> int:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jaxseq.data.corpus import Documents
-from jaxseq.data.tokenizer import ByteTokenizer
+from jaxseq.data.tokenizer import Tokenizer
+from jaxseq.data.windows import Tokens, span
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,9 +16,12 @@ class StreamBatches:
     """What `stream_batches` returns: `len` batches; iterating again starts again."""
 
     documents: Documents
-    tokenizer: ByteTokenizer
+    tokenizer: Tokenizer
     length: int
     batch: int
+    part: int = 0
+    parts: int = 1
+    _tokens: Tokens = field(init=False, repr=False)
     _starts: np.ndarray = field(init=False, repr=False)  # (n + 1,) the position of each document's BOS in the stream
 
     def __post_init__(self):
@@ -25,7 +29,11 @@ class StreamBatches:
             raise ValueError("documents must hold at least one document, got none")
         if self.length < 1 or self.batch < 1:
             raise ValueError(f"length and batch must be at least 1, got {self.length} and {self.batch}")
-        object.__setattr__(self, "_starts", np.concatenate([[0], np.cumsum(self.documents.sizes + 1)]))
+        if not 0 <= self.part < self.parts or self.batch % self.parts:
+            raise ValueError(f"parts must divide batch = {self.batch}, got part {self.part} of {self.parts}")
+        tokens = self.documents.tokens(self.tokenizer)
+        object.__setattr__(self, "_tokens", tokens)
+        object.__setattr__(self, "_starts", np.concatenate([[0], np.cumsum(tokens.counts + 1)]))
 
     @property
     def targets(self) -> int:
@@ -39,14 +47,16 @@ class StreamBatches:
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         # Row r predicts tokens (bounds[r], bounds[r + 1]]: the last token of a row is the first input of the next.
         bounds = [r * self.targets // self.batch for r in range(self.batch + 1)]
-        rows = [self._windows(first, last) for first, last in itertools.pairwise(bounds)]
+        size = self.batch // self.parts
+        mine = itertools.pairwise(bounds[self.part * size : (self.part + 1) * size + 1])
+        rows = [self._windows(first, last) for first, last in mine]
         for _ in range(len(self)):
             yield self._stack([next(row, None) for row in rows])
 
     def _windows(self, first: int, last: int) -> Iterator[np.ndarray]:
         """Tokens first to last in windows of up to length + 1 that overlap by one."""
         held = np.empty(0, np.int32)
-        for tokens in self._tokens(first, last + 1):
+        for tokens in self._spans(first, last + 1):
             held = np.concatenate([held, tokens])
             while len(held) > self.length:
                 yield held[: self.length + 1]
@@ -54,19 +64,17 @@ class StreamBatches:
         if len(held) > 1:
             yield held
 
-    def _tokens(self, first: int, stop: int) -> Iterator[np.ndarray]:
+    def _spans(self, first: int, stop: int) -> Iterator[np.ndarray]:
         """Tokens [first, stop) of the stream, one document at a time."""
         i = int(np.searchsorted(self._starts, first, side="right")) - 1
         while first < stop:
-            start = int(self._starts[i])
-            tokens = self.tokenizer.encode(self.documents[i])[first - start : stop - start]
-            yield tokens
-            first += len(tokens)
-            i += 1
+            start, end = int(self._starts[i]), min(stop, int(self._starts[i + 1]))
+            yield span(self._tokens, self.tokenizer.bos, i, first - start, end - start)
+            first, i = end, i + 1
 
     def _stack(self, windows: list[np.ndarray | None]) -> dict[str, np.ndarray]:
-        tokens = np.full((self.batch, self.length + 1), self.tokenizer.bos, np.int32)
-        weight = np.zeros((self.batch, self.length), np.float32)
+        tokens = np.full((len(windows), self.length + 1), self.tokenizer.bos, np.int32)
+        weight = np.zeros((len(windows), self.length), np.float32)
         for row, window in enumerate(windows):
             if window is not None:
                 tokens[row, : len(window)] = window
@@ -74,27 +82,31 @@ class StreamBatches:
         return {"tokens": tokens, "reset": tokens[:, :-1] == self.tokenizer.bos, "weight": weight}
 
 
-def stream_batches(documents: Documents, tokenizer: ByteTokenizer, *, length: int, batch: int) -> StreamBatches:
+def stream_batches(
+    documents: Documents, tokenizer: Tokenizer, *, length: int, batch: int, part: int = 0, parts: int = 1
+) -> StreamBatches:
     """The whole split, once, in order: for evaluation with the model's state carried from batch to batch.
 
-    The stream is `bos` and the bytes of each document, one document after another. It is cut into `batch` rows of equal
-    length (within one token), and batch k holds window k of every row: start from a zero state, and give the state
-    after batch k to batch k + 1. Each row also holds the first token of the next, so every token of the stream but the
-    very first is a target exactly once, and the weights of all batches sum to tokens - 1 (`StreamBatches.targets`). A
-    target may be `bos`, the end of a document, as in training. Holds one document per row in memory.
+    The stream is `bos` and the tokens of each document, one document after another. It is cut into `batch` rows of
+    equal length (within one token), and batch k holds window k of every row: start from a zero state, and give the
+    state after batch k to batch k + 1. Each row also holds the first token of the next, so every token of the stream
+    but the very first is a target exactly once, and the weights of all batches sum to tokens - 1
+    (`StreamBatches.targets`). A target may be `bos`, the end of a document, as in training. Holds one document per row
+    in memory.
 
     Args:
-      documents: the split; one byte is one token.
-      tokenizer: gives `bos` and the ids of bytes.
+      documents: the split.
+      tokenizer: bytes to ids; gives `bos`.
       length: targets per row and batch.
-      batch: rows.
+      batch: rows over all processes.
+      part, parts: only the rows of the part-th of so many equal parts of each batch are read and returned.
 
     Returns:
       A re-iterable of `len(...)` dicts:
-        tokens: (batch, length + 1) int32, inputs tokens[:, :-1] and targets tokens[:, 1:], padded with `bos`;
-        reset: (batch, length) bool, True exactly where the input is `bos`, which includes padding;
-        weight: (batch, length) float32, 1 on targets of the stream and 0 on padding.
+        tokens: (batch / parts, length + 1) int32, inputs tokens[:, :-1] and targets tokens[:, 1:], padded with `bos`;
+        reset: (batch / parts, length) bool, True exactly where the input is `bos`, which includes padding;
+        weight: (batch / parts, length) float32, 1 on targets of the stream and 0 on padding.
 
-    Raises ValueError: no documents, or a size below 1.
+    Raises ValueError: no documents, a size below 1, or parts that do not divide the batch.
     """
-    return StreamBatches(documents, tokenizer, length, batch)
+    return StreamBatches(documents, tokenizer, length, batch, part, parts)

@@ -7,14 +7,13 @@ splits have the full length.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import reduce
 from itertools import combinations, permutations
 
 import numpy as np
 
-from jaxseq.data.corpus import SPLITS, Corpus, Documents, open_corpus
+from jaxseq.data.corpus import SPLITS, Corpus, Documents
 from jaxseq.data.index import Index
 
 COUNTS = {"train": 20_000, "validation": 500, "test": 2_000}
@@ -54,6 +53,7 @@ class SyntheticDocuments(Documents):
     """One split of a task; document i depends on the task, its length, the split and i alone."""
 
     def __init__(self, task: str, length: int, split: str):
+        self._name = f"{task}:{length}:{split}"
         self._make, self._split, count = TASKS[task], SPLITS.index(split), COUNTS[split]
         # log-uniform: as many of 1 to 10 as of 10 to 100
         drawn = np.exp(np.random.default_rng((self._split, length)).uniform(0, np.log(length + 1), count))
@@ -62,6 +62,11 @@ class SyntheticDocuments(Documents):
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    @property
+    def key(self) -> str:
+        """Names what the documents hold."""
+        return self._name
 
     def read(self, i: int, start: int = 0, stop: int | None = None) -> bytes:
         """Bytes [start, stop) of document i. Raises IndexError: i is not from -n to n - 1."""
@@ -91,13 +96,3 @@ class SyntheticCorpus(Corpus):
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         task, length = self.source.split(":")
         return SyntheticDocuments(task, int(length), split)
-
-
-def open_source(source: str, **options: str | int) -> Corpus:
-    """`open_corpus(source, **options)`; or, for a task such as "parity:100", a corpus that is not read from files.
-
-    Raises what `open_corpus` and `SyntheticCorpus` raise.
-    """
-    if re.fullmatch(r"[a-z0-9_]+:\d+", source):
-        return SyntheticCorpus(source)
-    return open_corpus(source, **options)  # pyright: ignore[reportArgumentType]

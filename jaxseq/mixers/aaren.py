@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Mixer, linear
-from jaxseq.ops import matmul, softmax_scan
+from jaxseq.ops import matmul
 from jaxseq.ops.algebra import FLOOR
 from jaxseq.ops.checks import check_positive, check_shapes
+from jaxseq.ops.sharded import softmax_scan
 from jaxseq.sharding import param
 
 

@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxseq.ops import causal_conv, matmul
+from jaxseq.ops import matmul
+from jaxseq.ops.sharded import causal_conv
 from jaxseq.sharding import param
 
 UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(±1/√fan_in), torch's default
@@ -48,6 +49,7 @@ class Mixer(nn.Module):
     """
 
     uses_depth: ClassVar[bool] = False
+    starts_by_depth: ClassVar[bool] = False  # its parameters begin with other values in every layer
 
     width: int
 

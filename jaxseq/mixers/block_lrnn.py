@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Mixer, linear, scale
-from jaxseq.ops import block_scan, layer_norm
+from jaxseq.ops import layer_norm
 from jaxseq.ops.checks import check_positive
 from jaxseq.ops.positions import place
+from jaxseq.ops.sharded import block_scan
 from jaxseq.sharding import param
 
 POWER = 1.2

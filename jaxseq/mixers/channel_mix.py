@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Depth, Mixer, as_state, linear
-from jaxseq.ops import token_shift
 from jaxseq.ops.checks import check_positive
+from jaxseq.ops.sharded import token_shift
 from jaxseq.sharding import param
 
 VERSIONS = (4, 6, 7)
@@ -36,6 +36,7 @@ class ChannelMix(Mixer):
     """
 
     uses_depth = True
+    starts_by_depth = True
 
     version: int = 7
     hidden: int | None = None

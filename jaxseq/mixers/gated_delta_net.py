@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Mixer, conv_heads, linear, scale
-from jaxseq.ops import delta_rule, l2_norm, matmul, rms_norm
+from jaxseq.ops import l2_norm, matmul, rms_norm
 from jaxseq.ops.checks import check_positive
+from jaxseq.ops.sharded import delta_rule
 from jaxseq.ops.step_size import step_size_bias
 from jaxseq.sharding import param
 

@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Mixer, linear, scale, short_conv
-from jaxseq.ops import linear_attention, rms_norm
+from jaxseq.ops import rms_norm
 from jaxseq.ops.checks import check_positive
+from jaxseq.ops.sharded import linear_attention
 
 
 class GLA(Mixer):

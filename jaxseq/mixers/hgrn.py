@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Mixer, linear, scale
-from jaxseq.ops import layer_norm, linear_scan, rms_norm
+from jaxseq.ops import layer_norm, rms_norm
 from jaxseq.ops.bounded_gate import bounded_gate, bounds_by_depth
 from jaxseq.ops.checks import check_choice, check_positive
+from jaxseq.ops.sharded import linear_scan
 from jaxseq.sharding import param
 
 FORMS = ("complex", "real")

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Mixer, linear, scale
-from jaxseq.ops import linear_attention, rms_norm
+from jaxseq.ops import rms_norm
 from jaxseq.ops.bounded_gate import bounds_by_depth, log_bounded_gate
 from jaxseq.ops.checks import check_positive
+from jaxseq.ops.sharded import linear_attention
 
 
 class HGRN2(Mixer):

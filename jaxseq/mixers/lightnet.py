@@ -17,9 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Mixer, linear, scale
-from jaxseq.ops import linear_attention, prefix_logsumexp, rms_norm
-from jaxseq.ops.algebra import FLOOR, previous
+from jaxseq.ops import rms_norm
+from jaxseq.ops.algebra import FLOOR
 from jaxseq.ops.checks import check_positive, check_shapes
+from jaxseq.ops.sharded import linear_attention, prefix_logsumexp
+from jaxseq.ops.shift import previous
 
 
 class LightNet(Mixer):

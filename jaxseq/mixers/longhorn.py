@@ -26,8 +26,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import UNIFORM, Mixer, linear, short_conv
-from jaxseq.ops import linear_scan_project, matmul
+from jaxseq.ops import matmul
 from jaxseq.ops.checks import check_positive
+from jaxseq.ops.sharded import linear_scan_project
 from jaxseq.sharding import param
 
 
@@ -91,15 +92,16 @@ class Longhorn(Mixer):
         step = beta / (1 + beta * jnp.sum(jnp.square(k), axis=-1, keepdims=True))
         d = self.param("d", param(nn.initializers.ones, "inner"), (u.shape[-1],))
 
-        def coefficients(s):
+        def coefficients(s, _):
             k, step = s["k"][..., None], s["step"][:, :, None]
             return 1 - step * jnp.square(k), step * s["u"][:, :, None] * k
 
-        def readout(h, s):
+        def readout(h, s, d):
             return jnp.einsum("btne,btn->bte", h, s["q"], precision=jax.lax.Precision.HIGHEST) + d * s["u"]
 
         xs = {"u": u.astype(beta.dtype), "step": step, "k": k, "q": q}
-        return linear_scan_project(coefficients, readout, xs, h0, reset=reset, mask=mask, chunk=self.chunk)
+        options = {"params": (d,), "reset": reset, "mask": mask, "chunk": self.chunk}
+        return linear_scan_project(coefficients, readout, xs, h0, **options)
 
     def _select(self, u):
         """β (B, T, E), k and q (B, T, N), float32 or wider: what is chosen by the token."""

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Mixer, linear
-from jaxseq.ops import linear_scan, matmul
+from jaxseq.ops import matmul
+from jaxseq.ops.sharded import linear_scan
 from jaxseq.sharding import param
 
 

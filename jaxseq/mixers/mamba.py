@@ -24,8 +24,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import UNIFORM, Mixer, linear, scale, short_conv
-from jaxseq.ops import linear_scan_project, matmul, rms_norm
+from jaxseq.ops import matmul, rms_norm
 from jaxseq.ops.checks import check_choice, check_positive
+from jaxseq.ops.sharded import linear_scan_project
 from jaxseq.ops.step_size import step_size_bias
 from jaxseq.sharding import param
 
@@ -101,15 +102,16 @@ class Mamba(Mixer):
         log_rates = self.param("a_log", param(_log_counts, None, "inner", decay=False), (self.states, u.shape[-1]))
         d = self.param("d", param(nn.initializers.ones, "inner"), (u.shape[-1],))
 
-        def coefficients(s):
+        def coefficients(s, log_rates, _):
             a = jnp.exp(-s["dt"][:, :, None] * jnp.exp(log_rates))
             return a, (s["dt"] * s["u"])[:, :, None] * s["b"][..., None]
 
-        def readout(h, s):
+        def readout(h, s, _, d):
             return jnp.einsum("btne,btn->bte", h, s["c"], precision=jax.lax.Precision.HIGHEST) + d * s["u"]
 
         xs = {"u": u.astype(dt.dtype), "dt": dt, "b": b, "c": c}
-        return linear_scan_project(coefficients, readout, xs, h0, reset=reset, mask=mask, chunk=self.chunk)
+        options = {"params": (log_rates, d), "reset": reset, "mask": mask, "chunk": self.chunk}
+        return linear_scan_project(coefficients, readout, xs, h0, **options)
 
     def _select(self, u):
         """dt (B, T, E), B and C (B, T, N), float32 or wider: what is chosen by the token."""

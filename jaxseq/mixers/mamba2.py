@@ -24,8 +24,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import UNIFORM, Mixer, linear, scale, short_conv
-from jaxseq.ops import linear_attention, matmul, rms_norm
+from jaxseq.ops import matmul, rms_norm
 from jaxseq.ops.checks import check_positive
+from jaxseq.ops.sharded import linear_attention
 from jaxseq.ops.step_size import step_size_bias
 from jaxseq.sharding import param
 

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Mixer, linear, short_conv
-from jaxseq.ops import linear_scan
 from jaxseq.ops.checks import check_choice, check_positive
+from jaxseq.ops.sharded import linear_scan
 from jaxseq.sharding import param
 
 FORMS = ("log", "plain")

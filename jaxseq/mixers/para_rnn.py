@@ -22,6 +22,8 @@ from jaxseq.ops import rms_norm
 from jaxseq.sharding import param
 from jaxseq.solvers import Auto, DampedNewton, FixedPoint, Newton, QuasiNewton, Sequential, Solution, Status, solve
 from jaxseq.solvers.jacobian import largest_jacobian
+from jaxseq.solvers.split import split_in_time
+from jaxseq.solvers.structure import SHARDED
 
 ITERATIVE: dict[str, type[Newton]] = {
     "newton": Newton,
@@ -45,6 +47,8 @@ class ParaRNN(Mixer):
       clip: bound on the cell's recurrent weights during training; "cell" for the cell's own recommendation, None for
         no bound.
       solver: "newton", "quasi", "damped" or "fixed_point" (parallel over time), "sequential", or "auto" (see `Auto`).
+        With time split over devices "newton" and "auto" solve with one exchange per iteration; the others are correct,
+        but move whole sequences.
       tolerance, max_iterations, on_failure: of all but "sequential", see `Newton`; None for the solver's own.
       window: of the parallel ones, see `Newton`.
 
@@ -96,6 +100,8 @@ class ParaRNN(Mixer):
             raise ValueError(f"window must be None for the solver auto, got {self.window}")
         names = ("tolerance", "max_iterations", "window", "on_failure")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.solver == "newton" and split_in_time():
+            given["method"] = SHARDED
         return Auto(**given) if self.solver == "auto" else ITERATIVE[self.solver](**given)
 
     def init_state(self, batch: int) -> dict[str, Any]:

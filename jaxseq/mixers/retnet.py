@@ -23,9 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq.mixers.base import Depth, Mixer, linear, scale
-from jaxseq.ops import linear_attention, rms_norm
+from jaxseq.ops import rms_norm
 from jaxseq.ops.checks import check_choice, check_positive
 from jaxseq.ops.positions import place, rotate
+from jaxseq.ops.sharded import linear_attention
 
 FORMS = ("retnet", "lightning")
 

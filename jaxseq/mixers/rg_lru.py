@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Mixer, as_state, linear, short_conv
-from jaxseq.ops import linear_scan
 from jaxseq.ops.checks import check_positive
 from jaxseq.ops.positions import place
+from jaxseq.ops.sharded import linear_scan
 from jaxseq.sharding import param
 
 POWER = 8.0

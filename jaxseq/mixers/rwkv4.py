@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Depth, Mixer, as_state, linear
-from jaxseq.ops import softmax_scan, token_shift
 from jaxseq.ops.checks import check_positive
+from jaxseq.ops.sharded import softmax_scan, token_shift
 from jaxseq.sharding import param
 
 
@@ -42,6 +42,7 @@ class RWKV4(Mixer):
     """
 
     uses_depth = True
+    starts_by_depth = True
 
     inner: int | None = None
     out_gain: float = 0.0

@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Depth, Mixer, as_state, linear
-from jaxseq.ops import layer_norm, linear_attention, matmul, token_shift
+from jaxseq.ops import layer_norm, matmul
 from jaxseq.ops.checks import check_positive, check_shapes
+from jaxseq.ops.sharded import linear_attention, token_shift
 from jaxseq.sharding import param
 
 EPS = 64e-5  # of the group norm
@@ -44,6 +45,7 @@ class RWKV6(Mixer):
     """
 
     uses_depth: ClassVar[bool] = True
+    starts_by_depth: ClassVar[bool] = True
 
     head_dim: int | None = None
     mix_rank: int | None = None

@@ -26,8 +26,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxseq.mixers.base import Depth, Mixer, as_state, linear
-from jaxseq.ops import layer_norm, matmul, rwkv7_attention, token_shift, unit_norm
+from jaxseq.ops import layer_norm, matmul, unit_norm
 from jaxseq.ops.checks import check_positive, check_shapes
+from jaxseq.ops.sharded import rwkv7_attention, token_shift
 from jaxseq.sharding import param
 
 EPS = 64e-5  # of the group norm
@@ -48,6 +49,7 @@ class RWKV7(Mixer):
     """
 
     uses_depth: ClassVar[bool] = True
+    starts_by_depth: ClassVar[bool] = True
 
     head_dim: int | None = None
     decay_rank: int | None = None

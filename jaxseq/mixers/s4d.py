@@ -23,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq.mixers.base import Mixer, linear
-from jaxseq.ops import linear_scan_project
 from jaxseq.ops.checks import check_choice, check_positive
+from jaxseq.ops.sharded import linear_scan_project
 from jaxseq.sharding import param
 
 INITIAL = ("lin", "inv", "real")
@@ -58,17 +58,15 @@ class S4D(Mixer):
         """See Mixer."""
         state = self.init_state(x.shape[0]) if state is None else state
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        a, c = self._system(self._pairs())
 
-        def coefficients(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def coefficients(x: jax.Array, a: jax.Array, _) -> tuple[jax.Array, jax.Array]:
             return a[None, None], jnp.broadcast_to(x[..., None], (*x.shape, a.shape[1])).astype(a.dtype)
 
-        def readout(h: jax.Array, x: jax.Array) -> jax.Array:
+        def readout(h: jax.Array, x: jax.Array, _, c: jax.Array) -> jax.Array:
             return 2 * jnp.sum(h.real * c.real - h.imag * c.imag, axis=-1)
 
-        y, h = linear_scan_project(
-            coefficients, readout, x.astype(wide), state["h"], reset=reset, mask=mask, chunk=self.chunk
-        )
+        options = {"params": self._system(self._pairs()), "reset": reset, "mask": mask, "chunk": self.chunk}
+        y, h = linear_scan_project(coefficients, readout, x.astype(wide), state["h"], **options)
         skip = self.param("d", param(nn.initializers.normal(1.0), "embed"), (self.width,))
         u = nn.gelu((y + skip * x).astype(x.dtype))
         value, gate = (

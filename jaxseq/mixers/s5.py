@@ -28,8 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseq.mixers.base import Mixer, linear
-from jaxseq.ops import linear_scan, matmul
+from jaxseq.ops import matmul
 from jaxseq.ops.checks import check_choice, check_positive, check_real, check_shapes
+from jaxseq.ops.sharded import linear_scan
 from jaxseq.sharding import param
 
 METHODS = ("zoh", "bilinear")

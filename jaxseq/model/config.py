@@ -71,6 +71,8 @@ class ModelConfig:
         for name in self.pattern:
             if name not in MIXERS:
                 raise unknown("model.pattern", name, MIXERS)
+            if self.shared_layers and MIXERS[name].starts_by_depth:
+                raise ValueError(f"model.shared_layers must be False with {name}, whose parameters start by depth")
         for name, options in self.options.items():
             _check_options(name, options)
 

@@ -30,4 +30,4 @@ def count(params: Any) -> int:
 
 
 def _init(model: LanguageModel, key: jax.Array) -> Any:
-    return model.init(key, jnp.zeros((1, 2), jnp.int32))["params"]
+    return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]

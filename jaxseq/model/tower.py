@@ -73,7 +73,9 @@ class Tower(nn.Module):
     def embed(self, table: jax.Array, tokens: jax.Array) -> jax.Array:
         """Tokens (B, T) as x (B, T, D) in the config's dtype. Inside `@nn.compact`."""
         config = self.config
-        x = constrain(jnp.take(table, tokens, axis=0).astype(config.dtype), "batch", "time", None)
+        # Whole rows of the table: from columns over `fsdp` the compiler finds no way to rows of the batch over it.
+        rows, tokens = constrain(table, "vocab", None), constrain(tokens, "batch", "time")
+        x = constrain(jnp.take(rows, tokens, axis=0).astype(config.dtype), "batch", "time", None)
         x = x if config.embedding_scale == 1 else x * config.embedding_scale
         return norm(self, "embedding_norm", x, config) if config.embedding_norm else x
 

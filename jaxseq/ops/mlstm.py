@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxseq.ops.exponential_attention import NEUTRAL, exponential_attention
+from jaxseq.ops.exponential_attention import NEUTRAL
+from jaxseq.ops.sharded import exponential_attention
 
 State = dict[str, jax.Array]
 

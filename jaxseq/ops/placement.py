@@ -30,6 +30,25 @@ def parts(mesh: Any, axes: tuple[str, ...]) -> int:
     return prod(mesh.shape.get(name, 1) for name in axes)
 
 
+def splits(axis: str, time: int) -> bool:
+    """Whether the mesh in force splits this many steps over `axis`: a single one it does not."""
+    mesh = mesh_in_force()
+    return time > 1 and mesh is not None and parts(mesh, (axis,)) > 1
+
+
+def steps(args: Any, letters: Any) -> int:
+    """T, of arrays with these axes."""
+    pairs = zip(jax.tree.leaves(args), jax.tree.leaves(letters), strict=True)
+    return max(x.shape[names.split().index("T")] for x, names in pairs if "T" in names.split())
+
+
+def check_divides(axes: tuple[str, ...], time: int) -> None:
+    """Raises ValueError if the devices of these axes of the mesh in force do not divide T."""
+    count = parts(mesh_in_force(), axes)
+    if time % count:
+        raise ValueError(f"T must divide by {count}, the devices of the mesh axis {', '.join(axes)}, got {time}")
+
+
 def per_device(function: Callable[..., Any], args: Any, letters: Any, results: Any, time: tuple[str, ...] = ()) -> Any:
     """function(*args), run on every device's part of `args`; without a mesh in force a plain call.
 
@@ -59,9 +78,7 @@ def _split(mesh: Any, args: Any, letters: Any, time: tuple[str, ...]) -> Split:
             sizes[letter] = max(size, sizes.get(letter, 1))
     wanted = {letter: time if letter == "T" else AXES.get(letter, ()) for letter in sizes}
     wanted = {letter: tuple(name for name in axes if name in mesh.shape) for letter, axes in wanted.items()}
-    if sizes["T"] % parts(mesh, time):
-        count = parts(mesh, time)
-        raise ValueError(f"T must divide by {count}, the devices of the mesh axis {', '.join(time)}, got {sizes['T']}")
+    check_divides(time, sizes["T"])
     split = {letter: axes for letter, axes in wanted.items() if axes and sizes[letter] % parts(mesh, axes) == 0}
     if "H" in split and "G" not in split and sizes.get("G", 1) > 1:
         del split["H"]  # the heads of v would part from those of q and k that they belong to

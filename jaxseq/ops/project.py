@@ -15,11 +15,12 @@ from jaxseq.ops.linear_scan import linear_scan
 
 
 def linear_scan_project(
-    coefficients: Callable[[Any], tuple[jax.Array, jax.Array]],
-    readout: Callable[[jax.Array, Any], Any],
+    coefficients: Callable[..., tuple[jax.Array, jax.Array]],
+    readout: Callable[..., Any],
     xs: Any,
     h0: jax.Array,
     *,
+    params: tuple[Any, ...] = (),
     reset: jax.Array | None = None,
     mask: jax.Array | None = None,
     chunk: int = 64,
@@ -32,10 +33,11 @@ def linear_scan_project(
 
     Args:
       coefficients: from a chunk of xs, leaves (B, C, ...), to a and b as `linear_scan` takes them, b (B, C, *state).
-        It may close over parameters: they get their gradients.
+        It may close over arrays: they get their gradients.
       readout: from h (B, C, *state), float32 or wider, and the chunk of xs, to y, leaves (B, C, ...).
       xs: a tree of arrays (B, T, ...).
       h0: state before the first step (B, *state).
+      params: what both functions are given after their other arguments.
       reset: (B, T) bool, True where a document starts.
       mask: (B, T) bool, False at padding: the step leaves the state as it is (but for a reset there, which applies).
       chunk: steps of a chunk, C; T need not be a multiple (both functions then see the last step again, and what they
@@ -65,12 +67,13 @@ def linear_scan_project(
     @partial(jax.checkpoint, prevent_cse=False)
     def body(h0: jax.Array, chunks: Any) -> tuple[jax.Array, Any]:
         x, cut, valid = chunks
-        a, b = coefficients(x)
+        a, b = coefficients(x, *params)
         h = linear_scan(a, b.astype(h0.dtype), h0, reset=cut, mask=valid, method=method)
-        return h[:, -1], readout(h, x)
+        return h[:, -1], readout(h, x, *params)
 
     chunks = (_split(xs, chunk, "edge"), _split(reset, chunk), _split(mask, chunk))
-    dtype = accumulation_dtype(h0, *jax.eval_shape(coefficients, jax.tree.map(lambda x: x[0], chunks[0])))
+    first = jax.tree.map(lambda x: x[0], chunks[0])
+    dtype = accumulation_dtype(h0, *jax.eval_shape(coefficients, first, *params))
     final, y = lax.scan(body, h0.astype(dtype), chunks)
     return jax.tree.map(lambda x: _join(x)[:, :time], y), final
 

@@ -26,6 +26,7 @@ def relay(
     *,
     axis: str,
     reverse: bool = False,
+    gather: Callable[..., Any] | None = None,
 ) -> Any:
     """(y, final) of one device's part of a sequence. To be called on every device of the mesh axis `axis`.
 
@@ -37,7 +38,9 @@ def relay(
       start: the state before the whole sequence, the same on all devices.
       axis: the mesh axis over which time is split.
       reverse: whether the sequence runs from the last device to the first.
+      gather: (tree, axis) -> every device's tree, stacked; `together` if None.
     """
+    gather = together if gather is None else gather
 
     @jax.custom_vjp
     def run(inputs, start):
@@ -72,7 +75,7 @@ def mine(stacked: Any, axis: str) -> Any:
     return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, lax.axis_index(axis), keepdims=False), stacked)
 
 
-def gather(tree: Any, axis: str) -> Any:
+def together(tree: Any, axis: str) -> Any:
     """Every device's tree, stacked, by one collective."""
     leaves, structure = jax.tree.flatten(tree)
     dtype = jnp.result_type(*leaves)
@@ -81,3 +84,8 @@ def gather(tree: Any, axis: str) -> Any:
     cut = [everything[:, a:b].reshape(-1, *x.shape) for a, b, x in zip(ends[:-1], ends[1:], leaves, strict=True)]
     cut = [y if jnp.iscomplexobj(x) else y.real for x, y in zip(leaves, cut, strict=True)]
     return jax.tree.unflatten(structure, [y.astype(x.dtype) for x, y in zip(leaves, cut, strict=True)])
+
+
+def each(tree: Any, axis: str) -> Any:
+    """The same by one collective per array, none of which is taken apart: for axes that are left to the compiler."""
+    return jax.tree.map(lambda x: lax.all_gather(x, axis), tree)

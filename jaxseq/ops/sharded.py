@@ -2,8 +2,8 @@
 
 For use under `jax.jit` inside `jax.set_mesh(mesh)`. Each device holds a part of time (and, where the mesh says so, of
 rows and heads); `relay` says what travels between them: a few states per device, however long the sequence. Without a
-mesh in force, or with one that does not split time, these are the ops themselves. A cell's steps have no summary:
-`cell_scan` is not here, and is solved in parallel over time instead.
+mesh in force, with one that does not split time, and for a single step these are the ops themselves. A cell's steps
+have no summary: `cell_scan` is not here. It gathers time; a cell is solved in parallel over time instead.
 
 Raises, beside what the ops raise: ValueError if the devices do not divide T.
 """
@@ -22,8 +22,10 @@ from jaxseq.ops.algebra import DIAGONAL, ENTRIES, FLOOR, LOGARITHMS, over_time, 
 from jaxseq.ops.block_scan import BLOCK
 from jaxseq.ops.checks import accumulation_dtype
 from jaxseq.ops.matrix_state import affine_map
-from jaxseq.ops.placement import mesh_in_force, parts, per_device
+from jaxseq.ops.placement import per_device, splits, steps
 from jaxseq.ops.relay import relay
+from jaxseq.ops.shift import shift_taps
+from jaxseq.ops.split_project import linear_scan_project as linear_scan_project
 
 NEUTRAL = FLOOR  # the largest exponent of nothing
 
@@ -52,6 +54,12 @@ def log_linear_scan(log_a, log_b, log_h0=None, *, reset=None, mask=None, axis="s
     scan = lambda a, b, h0, *, reverse, **flags: ops.log_linear_scan(a, b, h0, **flags)  # noqa: E731
     args = (scan, LOGARITHMS, log_a, letters, log_b, letters, log_h0, reset, mask, False, axis, options)
     return _affine(*args)
+
+
+def prefix_logsumexp(s, z0=None, *, reset=None, mask=None, axis="seq"):
+    """`ops.prefix_logsumexp`."""
+    still = jnp.zeros((1,) * s.ndim, accumulation_dtype(s))
+    return log_linear_scan(still, s, z0, reset=reset, mask=mask, axis=axis)
 
 
 def _affine(scan, algebra, a, a_letters, b, b_letters, h0, reset, mask, reverse, axis, options):
@@ -208,7 +216,7 @@ def _matrix(run, inputs, start, axis):
 
 
 def causal_conv(x, w, b=None, state=None, *, reset=None, mask=None, axis="seq"):
-    """`ops.causal_conv`. A device's part must not be shorter than the window's past, W - 1 valid tokens."""
+    """`ops.causal_conv`. A device's part may be shorter than the window."""
     past = w.shape[0] - 1
     start = jnp.zeros((x.shape[0], past, x.shape[2]), x.dtype) if state is None else state
     inputs = {"x": (x, "B T D"), "w": (w, "W D"), "b": (b, "D"), "reset": (reset, "B T"), "mask": (mask, "B T")}
@@ -229,14 +237,20 @@ def causal_conv(x, w, b=None, state=None, *, reset=None, mask=None, axis="seq"):
     return _run(op, summary, combine, inputs, (start, "B _ D"), "B T D", axis)
 
 
+def token_shift(x, state=None, *, reset=None, mask=None, axis="seq"):
+    """`ops.token_shift`."""
+    return causal_conv(x, shift_taps(x), None, state, reset=reset, mask=mask, axis=axis)
+
+
 def _run(op, summary, combine, inputs, start, results, axis, reverse=False):
     """op over whole arrays: `inputs` {name: (array or None, its axes)}, `start` (state, its axes)."""
     given = {name: x for name, x in inputs.items() if x[0] is not None}
     arrays, letters = ({name: x[i] for name, x in given.items()} for i in (0, 1))
     state, state_letters = start
-    mesh = mesh_in_force()
-    if mesh is None or parts(mesh, (axis,)) == 1:
+    if not splits(axis, steps(arrays, letters)):
         return op(arrays, state)
+    after = jax.eval_shape(op, arrays, state)[1]
+    state = jax.tree.map(lambda x, y: x.astype(y.dtype), state, after)  # what travels is of one kind
     function = partial(relay, op, summary, combine, axis=axis, reverse=reverse)
     return per_device(function, (arrays, state), (letters, state_letters), (results, state_letters), (axis,))
 

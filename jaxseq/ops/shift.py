@@ -1,11 +1,17 @@
-"""The token before this one, as RWKV's layers mix it in."""
+"""The token before this one, as RWKV's layers mix it in, and the state before."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax import lax
 
+from jaxseq.ops import algebra
+from jaxseq.ops.algebra import over_time, unless
 from jaxseq.ops.conv import causal_conv
+from jaxseq.ops.placement import splits
 
 
 def token_shift(
@@ -25,5 +31,24 @@ def token_shift(
     Raises:
       ValueError: wrong ranks or shapes, integer input.
     """
-    taps = jnp.array([1, 0], x.dtype)[:, None] * jnp.ones(x.shape[-1:], x.dtype)
-    return causal_conv(x, taps, None, state, reset=reset, mask=mask)
+    return causal_conv(x, shift_taps(x), None, state, reset=reset, mask=mask)
+
+
+def shift_taps(x: jax.Array) -> jax.Array:
+    """The taps (2, C) of the convolution that a shift of x (B, T, C) is."""
+    return jnp.array([1, 0], x.dtype)[:, None] * jnp.ones(x.shape[-1:], x.dtype)
+
+
+def previous(h: Any, h0: Any, reset: jax.Array | None, zero: float = 0.0) -> Any:
+    """`algebra.previous`, in a form of which the compiler makes one exchange with the device to the left where time is
+    split over devices (of a concatenation it makes an exchange of everything with everyone).
+    """
+    if not splits("seq", algebra.steps(h)):
+        return algebra.previous(h, h0, reset, zero=zero)
+    first = jnp.arange(algebra.steps(h))[None] == 0
+
+    def shifted(h: jax.Array, h0: jax.Array) -> jax.Array:
+        moved = lax.pad(h, jnp.zeros((), h.dtype), [(0, 0, 0), (1, -1, 0), *[(0, 0, 0)] * (h.ndim - 2)])
+        return jnp.where(over_time(first, h), h0[:, None].astype(h.dtype), moved)
+
+    return unless(reset, jax.tree.map(shifted, h, h0), zero)

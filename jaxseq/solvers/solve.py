@@ -78,16 +78,18 @@ def solve(
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _solve(cell: Any, solver: Any, system: System, guess: Any) -> tuple[Any, Any]:
-    h, certificate = solver.run(cell, system, guess)
-    return checkpoint_name(h, SAVED), certificate
+    return solver.run(cell, system, guess)
 
 
 @_solve.defjvp
 def _moved(cell, solver, primals, tangents):
     system, moved = primals[0], tangents[0]
     h, certificate = _solve(cell, solver, *primals)
+    h = checkpoint_name(h, SAVED)  # here, because no remat policy sees into a function with a derivative of its own
     method = solver.linear_method if _has_jacobian(cell, solver, h) else STEPWISE
-    still = jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0) if x.dtype == jnp.int32 else 0 * x, certificate)
+    still = jax.tree.map(
+        lambda x: np.zeros(x.shape, jax.dtypes.float0) if x.dtype == jnp.int32 else jnp.zeros_like(x), certificate
+    )
     return (h, certificate), (tangent(cell, method, system, h, moved), still)
 
 

@@ -19,7 +19,7 @@ from jax import lax
 
 from jaxseq.ops.affine_methods import summary
 from jaxseq.ops.placement import mesh_in_force, parts, per_device
-from jaxseq.ops.relay import gather, mine
+from jaxseq.ops.relay import mine, together
 from jaxseq.solvers.iterate import HOPELESS, Certificate
 from jaxseq.solvers.sequential import complete
 from jaxseq.solvers.solution import Status, choose_rows, largest, largest_each_step, leading
@@ -75,7 +75,7 @@ def _iterate(solver, cell, system, tolerance, shard):
     structure = cell.structure
     force, jac = solver.linearise(cell, system._replace(h0=left), h)
     ours = summary(structure.algebra, jac, structure.pack(force), None, None, reverse=False)
-    maps, worst, sizes = gather((ours, largest(force), largest(h)), AXIS)
+    maps, worst, sizes = together((ours, largest(force), largest(h)), AXIS)
     zero = jax.tree.map(jnp.zeros_like, structure.pack(left))
     apply = lambda delta, part: (_after(structure, part, delta), delta)  # noqa: E731
     before = structure.unpack(mine(lax.scan(apply, zero, maps)[1], AXIS), left)

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxseq.ops.algebra import previous, where
+from jaxseq.ops.algebra import where
+from jaxseq.ops.shift import previous
 
 
 class System(NamedTuple):

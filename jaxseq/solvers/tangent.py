@@ -102,4 +102,4 @@ def _stepwise(cell: Any, system: System, h_before: Any, b: Any, start: Any) -> A
 def _linear_zero(moved: System) -> jax.Array:
     """A zero that depends linearly on all that moves, as `custom_linear_solve` wants of its right-hand sides."""
     leaves = [x for x in jax.tree.leaves(moved) if x.dtype != jax.dtypes.float0]
-    return jnp.where(False, sum(x.ravel()[0] for x in leaves), 0)
+    return jnp.where(False, sum(jnp.sum(x) for x in leaves), 0)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jaxseq.cluster import compile_together
+from jaxseq.data import tokens_per_byte
 from jaxseq.evaluate import Evaluation
 from jaxseq.train.progress import Progress
 from jaxseq.train.session import Session
 from jaxseq.train.step import Metrics, place
 from jaxseq.train.stop import Stop
+from jaxseq.train.watch import Meter, Tracer, as_text, batch_digest
 
 SOLVES = ("iterations", "iterations_max", "converged", "fell_back", "residual")
 
@@ -28,16 +30,16 @@ def stability(evaluation: Evaluation) -> dict[str, float]:
 class Loop:
     """Runs a session's steps, logging, evaluating and saving on the way."""
 
-    def __init__(self, session: Session, progress: Progress):
+    def __init__(self, session: Session, progress: Progress, profile: tuple[int, int] | None = None):
         self._session = session
         self._progress = progress
-        self._pending: tuple[int, Metrics] | None = None
+        self._pending: tuple[int, Metrics, jax.Array] | None = None
         self._converged = True
-        self._first_iterations = _first_logged(session.folder.metrics)
+        self._first_iterations = _first_logged(session.folder.metrics) if _is_first() else None
         self._few_iterations = True
-        documents = session.corpus.documents("train")
-        self._tokens_per_byte = 1 + len(documents) / float(documents.sizes.sum())
-        self._meter = _Meter()
+        self._tokens_per_byte = tokens_per_byte(session.corpus.documents("train"), session.tokenizer)
+        self._meter = Meter()
+        self._tracer = Tracer(session.folder.path / "profile", profile)
         self._board = _board(session)
 
     def run(self, stop: Stop) -> int:
@@ -47,15 +49,21 @@ class Loop:
         """
         session, train = self._session, self._session.config.train
         step = session.start
-        while step < train.steps and not stop.requested:
-            batch = place(next(session.iterator), session.mesh)
+        while step < train.steps and not stop.reached(step):
+            self._tracer.before(step)
+            with self._meter.waiting():
+                rows = next(session.iterator)
+            batch = place(rows, session.mesh)
+            if step == session.start:
+                compile_together(session.step, session.state, batch)
             session.state, metrics = session.step(session.state, batch)
             step += 1
             self._settle()
-            self._pending = (step, metrics)
+            self._pending = (step, metrics, batch_digest(batch))
             if self._due(step, train.eval_every) or self._due(step, train.save_every):
                 self._pause(step)
         self._settle()
+        self._tracer.close()
         session.save(step)
         session.checkpoints.finish()
         return step
@@ -69,33 +77,32 @@ class Loop:
         score = None
         if self._due(step, train.eval_every):
             self._check(*self._read())
-            began = time.perf_counter()
-            found = session.evaluate(train.eval_batches)
+            with self._meter.apart():
+                found = session.evaluate(train.eval_batches)
             score = found.bits_per_byte
-            self._meter.leave_out(time.perf_counter() - began)
             self._settle({"validation_bits_per_byte": score} | stability(found))
         else:
             self._settle()
         if self._due(step, train.save_every):
-            began = time.perf_counter()
-            session.save(step, score)
-            self._meter.leave_out(time.perf_counter() - began)
+            with self._meter.apart(save=True):
+                session.save(step, score)
 
     def _settle(self, more: dict[str, float] | None = None) -> None:
         """Reads the metrics of the step in flight, checks them, and logs them if they are due."""
         if self._pending is None:
             return
         step, values = self._read()
+        digest = self._pending[2]
         self._pending = None
         self._check(step, values)
         self._meter.count(values["tokens"])
         train = self._session.config.train
         if more or step in (1, train.steps) or self._due(step, train.log_every):
-            self._log(self._row(step, values) | (more or {}))
+            self._log(self._row(step, values) | {"batch": as_text(digest)} | (more or {}))
 
     def _read(self) -> tuple[int, dict[str, float]]:
         assert self._pending is not None
-        step, metrics = self._pending
+        step, metrics, _ = self._pending
         return step, {name: float(value) for name, value in jax.device_get(metrics).items()}
 
     def _check(self, step: int, values: dict[str, float]) -> None:
@@ -125,14 +132,13 @@ class Loop:
             )
 
     def _row(self, step: int, values: dict[str, float]) -> dict[str, Any]:
-        rate = self._meter.tokens_per_second()
         return {
             "step": step,
             "loss": values["loss"],
             "bits_per_byte": values["loss"] / math.log(2) * self._tokens_per_byte,
             "grad_norm": values["grad_norm"],
             "learning_rate": float(self._session.schedule(step - 1)),
-            "tokens_per_second": rate,
+            **self._meter.read(),
             **{name: values[name] for name in SOLVES if name in values},
         }
 
@@ -140,38 +146,17 @@ class Loop:
         session = self._session
         left = (session.config.train.steps - row["step"]) * self._meter.seconds_per_step()
         self._progress.show(row, left)
-        if jax.process_index() == 0:
+        if _is_first():
             session.folder.log(row)
             if self._board is not None:
                 for name, value in row.items():
+                    if name == "batch":
+                        continue
                     self._board.add_scalar(name, value, row["step"])
 
 
-class _Meter:
-    """Tokens and steps per second since the last log, without evaluations and saves."""
-
-    def __init__(self) -> None:
-        self._rate, self._step = 0.0, 0.0
-        self._restart()
-
-    def _restart(self) -> None:
-        self._since, self._tokens, self._steps = time.perf_counter(), 0.0, 0
-
-    def leave_out(self, seconds: float) -> None:
-        self._since += seconds
-
-    def count(self, tokens: float) -> None:
-        self._tokens, self._steps = self._tokens + tokens, self._steps + 1
-
-    def tokens_per_second(self) -> float:
-        if self._steps:
-            passed = time.perf_counter() - self._since
-            self._rate, self._step = self._tokens / passed, passed / self._steps
-            self._restart()
-        return self._rate
-
-    def seconds_per_step(self) -> float:
-        return self._step
+def _is_first() -> bool:
+    return jax.process_index() == 0
 
 
 def _first_logged(metrics: Path) -> tuple[int, float] | None:
@@ -181,7 +166,7 @@ def _first_logged(metrics: Path) -> tuple[int, float] | None:
 
 
 def _board(session: Session) -> Any:
-    if not session.config.train.tensorboard or jax.process_index():
+    if not session.config.train.tensorboard or not _is_first():
         return None
     from tensorboardX import SummaryWriter
 

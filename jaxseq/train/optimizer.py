@@ -15,9 +15,10 @@ from jaxseq.sharding import is_declared
 def make_optimizer(config: Experiment, declared: Any) -> optax.GradientTransformation:
     """Clipping by global norm, AdamW under the config's schedule, and the declared bounds, in that order.
 
-    `declared` is the tree of `sharding.Declared` parameters, which says where decay applies and what is bounded.
+    `declared` is the model's tree of `sharding.Declared` parameters, which says where decay applies and what is
+    bounded. With `train.lora` the optimizer moves adapters, and holds nothing for the parameters.
     """
-    o = config.optim
+    o, declared = config.optim, config.train.weights.declare_trained(declared)
     decay = jax.tree.map(lambda leaf: leaf.decay, declared, is_leaf=is_declared)
     bounds = jax.tree.map(lambda leaf: jnp.inf if leaf.clip is None else leaf.clip, declared, is_leaf=is_declared)
     return optax.chain(

@@ -10,7 +10,7 @@ from jaxseq.analysis.plots import draw_loss
 from jaxseq.data import xz_bits_per_byte
 from jaxseq.experiment import Experiment
 from jaxseq.generate import Sampling, generate
-from jaxseq.model import count
+from jaxseq.model import count, declare
 from jaxseq.sharding import make_mesh
 from jaxseq.train.loop import Loop, stability
 from jaxseq.train.progress import Progress
@@ -18,8 +18,9 @@ from jaxseq.train.session import Session, open_session
 from jaxseq.train.stop import Stop
 
 
-def train(config: Experiment, workdir: str) -> dict[str, Any] | None:
-    """Trains `config` in `workdir`, going on where an earlier run stopped.
+def train(config: Experiment, workdir: str, profile: tuple[int, int] | None = None) -> dict[str, Any] | None:
+    """Trains `config` in `workdir`, going on where an earlier run stopped, and traces steps profile[0] + 1 to
+    profile[1] into workdir/profile. In a run of several processes (`cluster.joined`), all of them call this.
 
     Returns the result that is also in workdir/result.json, or None where SIGTERM or Ctrl-C ended the run early (it is
     saved, and the same call goes on).
@@ -32,12 +33,12 @@ def train(config: Experiment, workdir: str) -> dict[str, Any] | None:
     with Stop() as stop, jax.set_mesh(mesh):
         session = open_session(config, workdir, mesh)
         try:
-            return _run(session, stop)
+            return _run(session, stop, profile)
         finally:
             session.checkpoints.close()
 
 
-def _run(session: Session, stop: Stop) -> dict[str, Any] | None:
+def _run(session: Session, stop: Stop, profile: tuple[int, int] | None) -> dict[str, Any] | None:
     steps, start = session.config.train.steps, session.start
     progress = Progress(steps, start)
     try:
@@ -47,14 +48,18 @@ def _run(session: Session, stop: Stop) -> dict[str, Any] | None:
             progress.note(f"this run is complete: {start} steps (train.steps = more goes on)")
             _conclude(session, progress, result)
             return result
-        reached = Loop(session, progress).run(stop)
+        reached = Loop(session, progress, profile).run(stop)
     finally:
         progress.close()
     if stop.requested and reached < steps:
-        progress.note(f"{stop.requested}: stopped at step {reached} and saved; the same command goes on from there")
+        where = f" to one of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+        progress.note(
+            f"{stop.requested}{where}: stopped at step {reached} and saved; the same command goes on from there"
+        )
         return None
     result = _measure(session, reached)
-    session.folder.write("result.json", result)
+    if jax.process_index() == 0:
+        session.folder.write("result.json", result)
     _conclude(session, progress, result)
     return result
 
@@ -65,7 +70,7 @@ def _announce(session: Session, progress: Progress) -> None:
     model = session.config.model
     progress.note(
         f"model: {'+'.join(model.pattern)}, {model.layers} layers, width {model.width}, "
-        f"{count(session.state.params):,} parameters; mesh {dict(session.mesh.shape)} on {jax.default_backend()}"
+        f"{count(declare(session.model)):,} parameters; mesh {dict(session.mesh.shape)} on {jax.default_backend()}"
     )
     if session.start:
         progress.note(f"resuming from the checkpoint of step {session.start}")
@@ -90,9 +95,7 @@ def _sample(session: Session) -> str:
     if not tokens:
         return ""
     sampling = Sampling(temperature=0.8, seed=session.config.train.seed)
-    text = generate(
-        session.model, session.state.params, session.tokenizer, [b""], max_tokens=tokens, sampling=sampling
-    )[0]
+    text = generate(session.model, session.params, session.tokenizer, [b""], max_tokens=tokens, sampling=sampling)[0]
     return text.decode(errors="replace")
 
 

@@ -8,18 +8,30 @@ from typing import Any
 
 import grain
 import jax
+from jax.experimental import multihost_utils  # a collective between processes has no other public place
 from jax.sharding import Mesh
 
 from jaxseq.checkpoint import Checkpoints
-from jaxseq.data import ByteTokenizer, Corpus, manifest, open_source, stream_batches, train_batches
+from jaxseq.cluster import advise
+from jaxseq.data import (
+    Corpus,
+    Tokenizer,
+    manifest,
+    open_data,
+    open_tokenizer,
+    save_tokenizer,
+    stream_batches,
+    train_batches,
+)
 from jaxseq.evaluate import Evaluation, evaluate
 from jaxseq.experiment import Experiment
 from jaxseq.model import LanguageModel, declare
+from jaxseq.sharding import row_share
 from jaxseq.train.optimizer import make_optimizer, make_schedule
 from jaxseq.train.origin import adopt, first_params
 from jaxseq.train.state import TrainState, abstract_state, make_state, placed, state_shardings
-from jaxseq.train.step import make_step
-from jaxseq.train.workdir import Workdir
+from jaxseq.train.step import make_step, place
+from jaxseq.train.workdir import Workdir, claim
 
 
 @dataclass
@@ -29,7 +41,7 @@ class Session:
     config: Experiment
     mesh: Mesh
     corpus: Corpus
-    tokenizer: ByteTokenizer
+    tokenizer: Tokenizer
     model: LanguageModel
     folder: Workdir
     checkpoints: Checkpoints
@@ -40,15 +52,21 @@ class Session:
     start: int
     notes: list[str]
 
+    @property
+    def params(self) -> Any:
+        """The parameters that the run's model has now: adapters merged, and averaged if the run keeps an average."""
+        return self.config.train.weights.evaluated(self.state.params)
+
     def evaluate(self, max_batches: int | None = None) -> Evaluation:
         """The validation split, or its first batches, with the state carried along each row."""
         data = self.config.data
         documents = self.corpus.documents("validation")
-        batches = stream_batches(documents, self.tokenizer, length=data.length, batch=data.batch)
+        part, parts = row_share(self.mesh)
+        rows = stream_batches(documents, self.tokenizer, length=data.length, batch=data.batch, part=part, parts=parts)
         return evaluate(
             self.model,
-            self.state.params,
-            batches,
+            self.params,
+            (place(batch, self.mesh) for batch in rows),
             token_bytes=self.tokenizer.token_bytes,
             max_batches=max_batches,
         )
@@ -66,19 +84,25 @@ def open_session(config: Experiment, workdir: str, mesh: Mesh) -> Session:
     _check(config, mesh)
     config = adopt(config)
     data = config.data
-    corpus = open_source(data.source, encoding=data.encoding, field=data.field, piece_bytes=data.piece_bytes)
-    tokenizer = ByteTokenizer()
+    tokenizer = open_tokenizer(data.tokenizer, workdir)
+    corpus = open_data(data, tokenizer)
     if tokenizer.vocab > config.model.vocab:
         raise ValueError(f"model.vocab must be at least the tokenizer's {tokenizer.vocab}, got {config.model.vocab}")
     model = LanguageModel(config.model)
     optimizer = make_optimizer(config, declare(model))
-    iterator = _iterator(config, corpus, tokenizer)
-    folder = Workdir(workdir)
-    summary = manifest(corpus)
-    allowed = folder.claim(config, summary)  # after all that may refuse the config: a refused one leaves no trace
+    iterator = _iterator(config, corpus, tokenizer, mesh)
+    summary = manifest(corpus) | {"tokenizer": tokenizer.name}
+    # claim() comes after all that may refuse the config: then there is no trace of it.
+    folder, allowed = claim(workdir, config, summary)
+    if jax.process_count() > 1:
+        # All are here now: collectives on CPU give the slower of two processes 30 s to come to the first of them.
+        multihost_utils.sync_global_devices("claimed")
     checkpoints = Checkpoints(workdir, config.train.keep_last)
+    advise(lambda: f"; {checkpoints.describe()}: the same command goes on from there")
     state, start = _state(model, optimizer, config, mesh, checkpoints, iterator)
-    folder.rewind(start)
+    if jax.process_index() == 0:
+        save_tokenizer(tokenizer, workdir)
+        folder.rewind(start)
     notes = [_corpus_line(summary), *(f"changed: {line}" for line in allowed)]
     return Session(
         config, mesh, corpus, tokenizer, model, folder, checkpoints, iterator,
@@ -86,16 +110,19 @@ def open_session(config: Experiment, workdir: str, mesh: Mesh) -> Session:
     )  # fmt: skip
 
 
-def _iterator(config: Experiment, corpus: Corpus, tokenizer: ByteTokenizer) -> grain.DatasetIterator[dict[str, Any]]:
-    data = config.data
+def _iterator(
+    config: Experiment, corpus: Corpus, tokenizer: Tokenizer, mesh: Mesh
+) -> grain.DatasetIterator[dict[str, Any]]:
+    data, (part, parts) = config.data, row_share(mesh)
     return train_batches(
         corpus.documents("train"),
         tokenizer,
         length=data.length,
         batch=data.batch,
         seed=data.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        shards=data.shards,
+        process_index=part,
+        process_count=parts,
     )
 
 
@@ -103,12 +130,13 @@ def _state(
     model: LanguageModel, optimizer: Any, config: Experiment, mesh: Mesh, checkpoints: Checkpoints, iterator: Any
 ) -> tuple[TrainState, int]:
     if checkpoints.steps():
-        wanted = placed(abstract_state(model, optimizer), state_shardings(model, optimizer, mesh))
+        weights = config.train.weights
+        wanted = placed(abstract_state(model, optimizer, weights), state_shardings(model, optimizer, mesh, weights))
         restored = checkpoints.restore(wanted.params, wanted.opt_state, iterator)
         if restored is not None:
             step = jax.device_put(jax.numpy.int32(restored.step), wanted.step.sharding)
             return TrainState(step, restored.params, restored.opt_state), restored.step
-    return make_state(first_params(config, mesh), model, optimizer, mesh), 0
+    return make_state(first_params(config, mesh), model, optimizer, mesh, config.train.weights), 0
 
 
 def _check(config: Experiment, mesh: Mesh) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,14 +32,17 @@ def make_step(
     A batch is {"tokens": (B, T+1) int32, "reset": (B, T) bool, "weight": (B, T) float32}, laid out by `place`. Metrics
     are float32 scalars: loss (nats per target token), grad_norm, tokens (targets in the batch) and what nonlinear
     mixers report of their solves (means over layers). With microbatches the loss and the gradient are those of the
-    whole batch.
+    whole batch. The gradient is of what `train.weights` trains.
     """
+    weights = config.train.weights
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        grads, loss, diagnostics = _accumulate(model, config, state.params, batch)
+        trained = weights.trained(state.params)
+        objective = partial(_objective, lambda x: weights.parameters(state.params, x), model, config.optim.z_loss)
+        grads, loss, diagnostics = _accumulate(objective, config.train.accumulate, trained, batch)
         grads = jax.tree.map(lambda g: g / loss.weight, grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+        params = weights.moved(state.params, optax.apply_updates(trained, updates), state.step)
         metrics = {
             "loss": loss.nats / loss.weight,
             "grad_norm": optax.tree.norm(grads),
@@ -47,7 +51,7 @@ def make_step(
         }
         return TrainState(state.step + 1, params, opt_state), metrics
 
-    layout = state_shardings(model, optimizer, mesh)
+    layout = state_shardings(model, optimizer, mesh, weights)
     return jax.jit(step, out_shardings=(layout, replicated(mesh)), donate_argnums=0)
 
 
@@ -57,15 +61,13 @@ def place(batch: dict[str, Any], mesh: Mesh) -> Batch:
     return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
 
 
-def _accumulate(model: LanguageModel, config: Experiment, params: Any, batch: Batch) -> tuple[Any, Loss, Metrics]:
+def _accumulate(objective: Callable[..., Any], parts: int, trained: Any, batch: Batch) -> tuple[Any, Loss, Metrics]:
     """Sums of gradients and losses over the microbatches, and the mean of their diagnostics."""
 
     def one(microbatch: Batch) -> tuple[Any, Loss, Metrics]:
-        objective = jax.value_and_grad(_objective, has_aux=True)
-        (_, (loss, diagnostics)), grads = objective(params, model, config.optim.z_loss, microbatch)
+        (_, (loss, diagnostics)), grads = jax.value_and_grad(objective, has_aux=True)(trained, microbatch)
         return grads, loss, diagnostics
 
-    parts = config.train.accumulate
     if parts == 1:
         return one(batch)
     # Row r goes to microbatch r % parts, so that each microbatch is spread over all devices.
@@ -80,9 +82,12 @@ def _accumulate(model: LanguageModel, config: Experiment, params: Any, batch: Ba
     return grads, loss, jax.tree.map(lambda x: x / parts, diagnostics)
 
 
-def _objective(params: Any, model: LanguageModel, z_loss: float, batch: Batch) -> tuple[jax.Array, Any]:
+def _objective(
+    parameters: Callable[[Any], Any], model: LanguageModel, z_loss: float, trained: Any, batch: Batch
+) -> tuple[jax.Array, Any]:
     inputs, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:]
-    (logits, _), seen = model.apply({"params": params}, inputs, reset=batch["reset"], mutable=["diagnostics"])
+    variables = {"params": parameters(trained)}
+    (logits, _), seen = model.apply(variables, inputs, reset=batch["reset"], mutable=["diagnostics"])
     loss = cross_entropy(logits, targets, batch["weight"])
     return loss.nats + z_loss * loss.z, (loss, summarise(seen.get("diagnostics", {})))
 

@@ -5,12 +5,16 @@ config.json  manifest.json  versions.json  metrics.jsonl  checkpoints/  loss.png
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jaxseq.checkpoint import read_config, versions
+from jaxseq.cluster import gather
 from jaxseq.config import to_json
 from jaxseq.experiment import Experiment, changes
 
@@ -95,6 +99,24 @@ class Workdir:
             f"{self.path} was trained on other data ({', '.join(names)} of manifest.json differ): "
             "choose another --workdir, or restore the data"
         )
+
+
+def claim(path: str | Path, config: Experiment, manifest: dict[str, Any]) -> tuple[Workdir, list[str]]:
+    """The folder, and what `Workdir.claim` returns; with several processes, process 0 claims it for all.
+
+    Raises as `Workdir` and `Workdir.claim` do, and where processes have different configs or data, or do not share the
+    storage that the folder is on.
+    """
+    first = jax.process_index() == 0
+    allowed = Workdir(path).claim(config, manifest) if first else []
+    mine = hashlib.sha256(json.dumps([to_json(config), manifest], sort_keys=True).encode()).hexdigest()
+    others = [i for i, digest in enumerate(gather(mine)) if digest != mine]
+    if others:
+        raise ValueError(f"all processes must have the same config and data: process {others[0]} has others")
+    folder = Workdir(path)
+    if not first and folder.read("config.json") != json.loads(json.dumps(to_json(config))):
+        raise FileNotFoundError(f"{path}: not the folder that process 0 made: --workdir must be on shared storage")
+    return folder, allowed
 
 
 def _row(line: str) -> dict[str, Any] | None:

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxseq.benchmark import chips, static_tpu
+from jaxseq.benchmark import static_tpu
 from jaxseq.benchmark.options import run
 from jaxseq.benchmark.programs import programs
+from jaxseq.compiled import chips
 
 ON_LINUX = sys.platform == "linux" and platform.machine() == "x86_64"
 

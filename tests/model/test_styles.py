@@ -11,9 +11,10 @@ from flax.core import meta
 
 from jaxseq.mixers import MIXERS
 from jaxseq.mixers.base import Depth, Mixer
-from jaxseq.model import LanguageModel, ModelConfig
+from jaxseq.model import LanguageModel, ModelConfig, declare
 from jaxseq.ops import layer_norm, rms_norm
 from jaxseq.sharding import param
+from tests.mixers.cases import OPTIONS, WIDTH
 
 B, T, D = 2, 5, 8
 CONFIG = ModelConfig(vocab=11, width=D, layers=1, pattern=("lru",), mlp_width=12, remat="none")
@@ -89,6 +90,17 @@ def test_layers_that_are_shared_are_the_same_layer_again_each_with_its_state(clo
     found, expected = jax.jit(model.apply)({"params": params}, TOKENS), logits(LanguageModel(apart), copies)
     close(found[0], expected)
     assert jax.tree.map(jnp.shape, found[1]) == jax.tree.map(jnp.shape, model.init_state(B))
+
+
+@pytest.mark.parametrize("name", sorted(MIXERS))
+def test_layers_of_any_mixer_are_shared_unless_they_start_by_depth(name):
+    fields = {"width": WIDTH, "layers": 2, "pattern": (name,), "shared_layers": True, "mlp_width": 0, "remat": "none"}
+    options = {name: OPTIONS[name][0]} if name in OPTIONS else {}
+    if name in ("channel_mix", "rwkv4", "rwkv6", "rwkv7"):
+        with pytest.raises(ValueError, match=f"model.shared_layers must be False with {name}"):
+            ModelConfig(**fields, options=options)
+    else:
+        declare(LanguageModel(ModelConfig(**fields, options=options)))
 
 
 class Told(Mixer):

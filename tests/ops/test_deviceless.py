@@ -11,9 +11,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from jaxseq import ops
-from jaxseq.benchmark import chips, hlo
 from jaxseq.benchmark.programs import DIRECTIONS, Program, place, programs
 from jaxseq.benchmark.time_split import SCANS, split_scan
+from jaxseq.compiled import chips, hlo
 from jaxseq.ops.newton_scan import newton_scan
 from jaxseq.sharding import make_mesh
 

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from jaxseq import ops
-from jaxseq.ops import placement, sharded
+from jaxseq.ops import algebra, placement, sharded
+from jaxseq.ops.shift import previous
 from jaxseq.sharding import RULES, make_mesh
 
 B, T, G, H, K, V = 2, 12, 2, 4, 3, 2
@@ -120,6 +122,53 @@ def test_values_and_gradients_are_those_of_one_device_with_three_collectives(nam
     found = re.findall(COLLECTIVES, split.as_text())
     assert found.count("all-gather") == 2
     assert len(found) <= 3
+
+
+def test_states_that_are_not_kept_are_made_on_every_device(flags, close):
+    def run(function, rates, x, h0, **flags):
+        coefficients = lambda x, rates: (jnp.exp(-jnp.abs(x)[..., None] * rates), x[..., None] * rates)  # noqa: E731
+        readout = lambda h, x, rates: jnp.sum(h * rates, axis=-1) + x  # noqa: E731
+        return function(coefficients, readout, x, h0, params=(rates,), chunk=2, **flags)
+
+    args = np.abs(random(0, 6, 2)), random(1, B, T, 6), random(2, B, 6, 2)
+    run_both = [partial(run, ops.linear_scan_project), partial(run, sharded.linear_scan_project)]
+    whole, split = (jax.jit(partial(gradients, function, flags, {})) for function in run_both)
+    with jax.set_mesh(make_mesh((1, 1, 2, 4))):
+        parts = split(args)
+    close(parts, whole(args))
+
+
+def test_a_state_wider_than_the_inputs_travels_as_the_op_returns_it(close):
+    x, w, state = random(0, B, T, 6).astype(jnp.bfloat16), random(1, 4, 6).astype(jnp.bfloat16), random(2, B, 3, 6)
+    with jax.set_mesh(make_mesh((1, 1, 2, 4))):
+        y, after = jax.jit(partial(sharded.causal_conv, state=state))(x, w)
+    assert after.dtype == jnp.bfloat16
+    close((y, after), ops.causal_conv(x, w, state=state), "bfloat16")
+
+
+def test_a_single_step_is_not_split(close):
+    a, b, h0 = (np.asarray(x)[:, :1] if x.ndim == 3 else x for x in CASES["linear_scan"][1])
+    with jax.set_mesh(make_mesh((1, 1, 1, 8))):
+        close(jax.jit(sharded.linear_scan)(a, b, h0), ops.linear_scan(a, b, h0))
+
+
+def test_time_split_is_never_merged_with_rows_by_a_matmul(close):
+    x, w = random(0, B, T, 6), random(1, 6, 4)
+    with jax.set_mesh(make_mesh((1, 1, 2, 4))):
+        split = jax.jit(lambda x: ops.matmul(jax.lax.with_sharding_constraint(x, P(None, "seq")), w)).lower(x).compile()
+    assert "all-gather" not in split.as_text()
+    close(split(x), ops.matmul(x, w))
+
+
+def test_the_state_before_is_taken_from_the_device_to_the_left(close):
+    h, h0 = random(0, B, T, 6), random(1, B, 6)
+    reset = np.zeros((B, T), bool)
+    reset[0, [2, 3]] = True
+    with jax.set_mesh(make_mesh((1, 1, 2, 4))):
+        shift = jax.jit(lambda h: previous(jax.lax.with_sharding_constraint(h, P(None, "seq")), h0, reset))
+        split = shift.lower(h).compile()
+    assert set(re.findall(COLLECTIVES, split.as_text())) == {"collective-permute"}
+    close(split(h), algebra.previous(h, h0, reset))
 
 
 def test_without_a_mesh_it_is_the_op(close):

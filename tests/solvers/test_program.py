@@ -8,6 +8,7 @@ import pytest
 
 from jaxseq.cells import CELLS
 from jaxseq.solvers import Newton, Sequential, solve
+from jaxseq.solvers.solve import SAVED
 
 B, T, D = 2, 256, 8
 CELL = CELLS["para_gru"](D, D)
@@ -58,3 +59,10 @@ def test_what_is_called_again_with_another_solver_of_equal_fields_is_not_traced_
     for solver in (Newton(tolerance=1e-4), Newton(tolerance=1e-4)):
         run(u, solver)
     assert len(traces) == 1
+
+
+def test_a_policy_that_keeps_the_states_does_not_solve_again():
+    solver = Newton(method="associative", on_failure="return")
+    kept = jax.checkpoint(partial(states, solver=solver), policy=jax.checkpoint_policies.save_only_these_names(SAVED))
+    program = jax.make_jaxpr(jax.grad(lambda *args: jnp.sum(kept(*args))))(PARAMS, inputs(8))
+    assert str(program).count("while[") == 1

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseq.benchmark import chips, hlo
 from jaxseq.benchmark.time_split import compile_split
 from jaxseq.cells import CELLS
+from jaxseq.compiled import chips, hlo
 from jaxseq.sharding import make_mesh
 from jaxseq.solvers import Newton, Sequential, Status, solve
 

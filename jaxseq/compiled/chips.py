@@ -13,11 +13,23 @@ from jax.experimental import topologies  # the only way to compile for devices t
 
 @dataclass(frozen=True)
 class Chip:
-    """A TPU chip: clock in GHz, HBM bandwidth in GB/s, and the cores that share it."""
+    """A TPU chip.
+
+    Attributes:
+      clock: GHz.
+      bandwidth: of HBM, GB/s.
+      cores: that share it.
+      peak: of bfloat16 products, TFLOP/s.
+      memory: HBM that the compiler gives to a program, GiB.
+      link: to other chips of its slice over all links, GB/s in each direction.
+    """
 
     clock: float
     bandwidth: float
     cores: int
+    peak: float
+    memory: float
+    link: float
 
     @property
     def bytes_per_cycle(self) -> float:
@@ -25,10 +37,15 @@ class Chip:
         return self.bandwidth / self.cores / self.clock
 
 
-# Bandwidths and cores are from cloud.google.com/tpu/docs. No clock is published: it is the bf16 peak given there (197,
-# 459 and 918 TFLOP/s) over 2 · side² · units FLOP a cycle, for 4 matrix units of 128², 8 of 128² and 4 of 256². Of v6e
-# that page has said 2 units as well as 4; with 2 the clock would be 3.5 GHz.
-CHIPS = {"v5e": Chip(1.5, 819, 1), "v5p": Chip(1.75, 2765, 2), "v6e": Chip(1.75, 1640, 1)}
+# Bandwidths, cores, peaks and links (half of the bidirectional figure) are from cloud.google.com/tpu/docs. No clock is
+# published: it is the peak over 2 · side² · units FLOP a cycle, for 4 matrix units of 128², 8 of 128² and 4 of 256². Of
+# v6e that page has said 2 units as well as 4; with 2 the clock would be 3.5 GHz. The memory is what libtpu 0.0.52 names
+# when it refuses a program.
+CHIPS = {
+    "v5e": Chip(1.5, 819, 1, peak=197, memory=15.75, link=200),
+    "v5p": Chip(1.75, 2765, 2, peak=459, memory=95.73, link=600),
+    "v6e": Chip(1.75, 1640, 1, peak=918, memory=31.24, link=400),
+}
 
 # libtpu asks a metadata server about the machine unless told; any accelerator type serves for all topologies.
 TPU_ENVIRONMENT = {
@@ -88,8 +105,9 @@ def check_topology(name: str) -> None:
         raise ValueError(f"topology {name} needs libtpu, got none: pip install -e '.[test]' (Linux x86-64 only)")
 
 
-def devices(name: str) -> Any:
-    """The devices of a topology, to put in shardings and meshes; nothing can run on them.
+def devices(name: str, slices: int = 1) -> Any:
+    """The devices of a topology, to put in shardings and meshes; nothing can run on them. Of a TPU there may be several
+    slices of that layout, joined by a network.
 
     The environment (`TPU_ENVIRONMENT`, `GPU_ENVIRONMENT`) must be set before. Raises ValueError for a name that
     `check_topology` refuses or the compiler does not know.
@@ -97,7 +115,8 @@ def devices(name: str) -> Any:
     check_topology(name)
     try:
         if name not in GPUS:
-            return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+            several = {"num_slices": slices} if slices > 1 else {}
+            return topologies.get_topology_desc(platform="tpu", topology_name=name, **several).devices
         memory, bandwidth, text = GPUS[name]
         target = GPU_TARGET.format(memory=memory, bandwidth=bandwidth, name=text)
         return topologies.get_topology_desc(name, "cuda", target_config=target, topology="1x1x1").devices

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental import pallas as pl  # the only way to write a kernel
 
-from jaxseq.benchmark import hlo
+from jaxseq.compiled import hlo
 
 TEXT = """
 HloModule jit_f

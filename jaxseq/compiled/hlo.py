@@ -21,11 +21,12 @@ FREE = {"parameter", "bitcast", "tuple", "get-tuple-element", "constant", "Conca
 
 
 class Array(NamedTuple):
-    """An array of a program: its bytes, those of one entry, and whether it lies in HBM."""
+    """An array of a program: its bytes, those of one entry, whether it lies in HBM, and its shape."""
 
     size: int
     item: int
     slow: bool
+    shape: tuple[int, ...] = ()
 
 
 class Instruction(NamedTuple):
@@ -49,7 +50,7 @@ def moved_bytes(text: str, jaxpr: Any) -> int:
     found = {x.name: x for x in listed}
     if any(x.kind == "while" for x in listed):
         raise ValueError("a program whose bytes are counted must have no loop outside its kernels, got one")
-    return sum(_bytes(x, found) for x in listed if x.kind not in FREE | {KERNEL}) + sum(
+    return sum(one_bytes(x, found) for x in listed if x.kind not in FREE | {KERNEL}) + sum(
         map(_traffic, kernels(text, jaxpr))
     )
 
@@ -88,7 +89,7 @@ def block_shape(mapping: Any) -> tuple[int, ...]:
 def collectives(text: str) -> dict[str, dict[str, int]]:
     """{kind: {"count", "bytes"}} of the exchanges between devices; bytes are those of the results on one device."""
     found: dict[str, dict[str, int]] = {}
-    for line in _instructions(text.splitlines()):
+    for line in instructions(text.splitlines()):
         kind, sizes = line.kind.removesuffix("-start"), [x.size for x in line.results]
         if kind in COLLECTIVES:
             entry = found.setdefault(kind, {"count": 0, "bytes": 0})
@@ -101,10 +102,11 @@ def collectives(text: str) -> dict[str, dict[str, int]]:
 def entry(text: str) -> Iterator[Instruction]:
     """The instructions of the entry computation."""
     lines = text[text.index("\nENTRY") + 1 :].splitlines()
-    return _instructions(lines[1 : lines.index("}")])
+    return instructions(lines[1 : lines.index("}")])
 
 
-def _instructions(lines: list[str]) -> Iterator[Instruction]:
+def instructions(lines: list[str]) -> Iterator[Instruction]:
+    """What the lines say; a custom call is of the kind of its target."""
     for line in lines:
         if match := INSTRUCTION.match(line):
             name, result, kind, rest = match.groups()
@@ -115,13 +117,15 @@ def _instructions(lines: list[str]) -> Iterator[Instruction]:
 
 def _arrays(text: str) -> tuple[Array, ...]:
     """f32[4,8]{1,0:T(8,128)S(1)} is 128 bytes in VMEM."""
-    return tuple(
-        Array(SIZES[dtype] * prod(int(n) for n in shape.split(",") if n), SIZES[dtype], IN_VMEM not in layout)
+    found = (
+        (SIZES[dtype], tuple(int(n) for n in shape.split(",") if n), layout)
         for dtype, shape, layout in ARRAY.findall(text)
     )
+    return tuple(Array(item * prod(shape), item, IN_VMEM not in layout, shape) for item, shape, layout in found)
 
 
-def _bytes(line: Instruction, found: dict[str, Instruction]) -> int:
+def one_bytes(line: Instruction, found: dict[str, Instruction]) -> int:
+    """HBM bytes that an instruction reads and writes, `found` being the instructions by name."""
     if line.kind.endswith("-done"):
         return 0  # it was counted when it was started
     if line.kind == "copy-start":

@@ -1,0 +1,74 @@
+"""A run goes on with other devices and the same batches; with other data it is refused, and nothing is moved."""
+
+from dataclasses import replace
+
+import jax
+import pytest
+
+from jaxseq.model import ModelConfig
+from jaxseq.sharding import make_mesh
+from jaxseq.train import run, session, train
+from jaxseq.train.rehearsal import TOLERANCE, deviation
+from tests.e2e.conftest import tiny
+
+
+def small(corpus, **fields):
+    return replace(tiny(corpus, **fields), model=ModelConfig(width=16, layers=1, pattern=("min_gru",)))
+
+
+@pytest.fixture
+def train_on(monkeypatch):
+    """train_on(devices, config, workdir) trains on the first so many devices."""
+
+    def start(devices, config, workdir):
+        monkeypatch.setattr(run, "make_mesh", lambda shape: make_mesh(shape, jax.devices()[:devices]))
+        train(config, str(workdir))
+
+    return start
+
+
+@pytest.mark.slow
+def test_on_8_then_4_then_1_then_2_devices_batches_are_the_same_and_losses_to_tolerance(corpus, tmp_path, train_on):
+    whole, elastic = tmp_path / "whole", tmp_path / "elastic"
+    train_on(8, small(corpus, steps=8, log_every=1), whole)
+    for step, devices in enumerate((8, 4, 1, 2), 1):
+        stop_after(elastic, 2 * step, lambda devices=devices: train_on(devices, small(corpus, steps=8), elastic))
+    assert deviation(elastic, whole) <= TOLERANCE
+
+
+def stop_after(workdir, step, start):
+    """Runs `start` as if SIGTERM came in that step."""
+    genuine = run.Stop.reached
+    with pytest.MonkeyPatch.context() as patch:
+
+        def reached(self, now):
+            self.requested = "SIGTERM" if now >= step else None
+            return genuine(self, now)
+
+        patch.setattr(run.Stop, "reached", reached)
+        start()
+    assert (workdir / "checkpoints" / str(step)).is_dir()
+
+
+def test_another_pipeline_is_refused_with_what_differs_and_nothing_is_moved(corpus, tmp_path, monkeypatch):
+    train(small(corpus, steps=2), str(tmp_path))
+    genuine = session.train_batches
+
+    def other(*args, **kwargs):
+        iterator = genuine(*args, **kwargs)
+        iterator.pipeline["grain"] = "0.0"
+        return iterator
+
+    monkeypatch.setattr(session, "train_batches", other)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"the data pipeline is not the one that was saved: grain: '.*' -> '0\.0'"):
+        train(small(corpus, steps=4), str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert (tmp_path / "checkpoints" / "2").is_dir()
+
+
+def test_another_number_of_shards_is_refused_by_the_config(corpus, tmp_path):
+    config = small(corpus, steps=2)
+    train(config, str(tmp_path))
+    with pytest.raises(ValueError, match=r"another config \(data\.shards: None -> 4\)"):
+        train(replace(config, data=replace(config.data, shards=4)), str(tmp_path))

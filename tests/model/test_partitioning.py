@@ -1,0 +1,68 @@
+"""What the compiler says of a train step on a mesh: that it need not make an array whole to split it anew."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import PartitionSpec
+
+from jaxseq.mixers import MIXERS
+from jaxseq.model import LanguageModel, ModelConfig, declare
+from jaxseq.model.loss import cross_entropy
+from jaxseq.sharding import batch_sharding, is_declared, make_mesh, shardings
+from tests.mixers.cases import OPTIONS, WIDTH
+
+B, T, VOCAB = 4, 16, 24
+MESHES = [(2, 2, 2, 1), (1, 2, 2, 2)]
+WARNING = "Involuntary full rematerialization"
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile, not to run
+
+
+@pytest.fixture
+def said(capfd):
+    """said(lowered): what the compiler writes to stderr. A program from the cache would not be partitioned again."""
+
+    def compile_(lowered):
+        lowered.compile(compiler_options=QUICK)
+        return capfd.readouterr().err
+
+    jax.config.update("jax_enable_compilation_cache", False)
+    yield compile_
+    jax.config.update("jax_enable_compilation_cache", True)
+
+
+def gradient(name, shape):
+    """The lowered gradient of a model of two layers on a mesh."""
+    options = {name: OPTIONS.get(name, [{}])[0]}
+    config = ModelConfig(pattern=(name,), options=options, vocab=VOCAB, width=WIDTH, layers=2, mlp_width=8)
+    model, mesh = LanguageModel(config), make_mesh(shape)
+    declared, rows = declare(model), batch_sharding(mesh)
+    layout = shardings(mesh, declared)
+
+    def placed(leaf, sharding):
+        return jax.ShapeDtypeStruct(leaf.value.shape, leaf.value.dtype, sharding=sharding)
+
+    def loss(params, tokens, reset):
+        logits, _ = model.apply({"params": params}, tokens[:, :-1], reset=reset)
+        return cross_entropy(logits, tokens[:, 1:], jnp.ones(reset.shape)).nats
+
+    params = jax.tree.map(placed, declared, layout, is_leaf=is_declared)
+    tokens = jax.ShapeDtypeStruct((B, T + 1), jnp.int32, sharding=rows)
+    reset = jax.ShapeDtypeStruct((B, T), bool, sharding=rows)
+    with jax.set_mesh(mesh):
+        return jax.jit(jax.grad(loss), out_shardings=layout).lower(params, tokens, reset)
+
+
+def test_the_warning_is_seen_where_it_belongs(said):
+    def rows(x):
+        split = jax.lax.with_sharding_constraint(x, PartitionSpec("data", "tensor"))
+        taken = jnp.take(split, jnp.arange(16)[::-1], axis=0)
+        return jnp.sin(jax.lax.with_sharding_constraint(taken, PartitionSpec(("tensor", "fsdp"), None)))
+
+    with jax.set_mesh(make_mesh((2, 2, 2, 1))):
+        assert WARNING in said(jax.jit(rows).lower(jnp.ones((16, 16))))
+
+
+@pytest.mark.parametrize("shape", MESHES, ids=str)
+@pytest.mark.parametrize("name", [n if n == "lru" else pytest.param(n, marks=pytest.mark.slow) for n in MIXERS])
+def test_no_array_is_made_whole_to_be_split_anew(name, shape, said):
+    assert WARNING not in said(gradient(name, shape))
