@@ -164,7 +164,7 @@ def test_one_compiled_step_serves_all_tokens_and_seeds(recurrent, monkeypatch):
 def test_a_step_keeps_the_shapes_and_dtypes_of_the_state(models, name):
     model, params = models[name]
     state, token, keys = model.init_state(2), jnp.zeros(2, jnp.int32), jax.random.split(jax.random.key(0), 2)
-    after = jax.eval_shape(lambda: module._step(model.apply, params, state, token, keys, 0, GREEDY, 257)[1])
+    after = jax.eval_shape(lambda: module.decode_step(model.apply, params, state, token, keys, 0, GREEDY, 257)[1])
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
 
 

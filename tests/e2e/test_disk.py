@@ -1,5 +1,6 @@
 """A disk that fills up or goes away stops the run with an error that says so; the last good checkpoint is whole."""
 
+import gc
 import resource
 import shutil
 from dataclasses import replace
@@ -12,8 +13,17 @@ from jaxseq.train import train
 from jaxseq.train.session import Session
 from tests.e2e.conftest import losses, tiny
 
-# Of a write that failed, orbax leaves coroutines that nobody awaits.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# Of a write that failed, orbax leaves coroutines that nobody awaits, and loops that are closed under them.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:coroutine:RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """What is left behind ends here, and not in another test."""
+    yield
+    gc.collect()
 
 
 def small(corpus, **fields):

@@ -156,9 +156,10 @@ def gradients(subject, x, params):
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(params, x, moved)
 
 
-def test_gradients_are_those_of_float64(subject, close):
+def test_gradients_are_those_of_float64(subject, as_users_do, close):
     x = subject.x[:, :16]
-    narrow = jax.tree.map(np.asarray, gradients(subject, x, subject.params))
+    with as_users_do():
+        narrow = jax.tree.map(np.asarray, gradients(subject, x, subject.params))
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda a: jnp.asarray(a, np.float64), (x, subject.params))
         exact = jax.tree.map(np.asarray, gradients(subject, *wide))

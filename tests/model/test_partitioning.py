@@ -62,7 +62,10 @@ def test_the_warning_is_seen_where_it_belongs(said):
         assert WARNING in said(jax.jit(rows).lower(jnp.ones((16, 16))))
 
 
-@pytest.mark.parametrize("shape", MESHES, ids=str)
-@pytest.mark.parametrize("name", [n if n == "lru" else pytest.param(n, marks=pytest.mark.slow) for n in MIXERS])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [*(("lru", shape) for shape in MESHES), *(pytest.param(n, MESHES[0], marks=pytest.mark.slow) for n in MIXERS)],
+    ids=str,
+)
 def test_no_array_is_made_whole_to_be_split_anew(name, shape, said):
     assert WARNING not in said(gradient(name, shape))

@@ -97,7 +97,7 @@ def test_channels_over_the_end_do_not_count():
     assert stats.stepped == 0
 
 
-def test_a_window_that_newton_does_not_solve_is_stepped_through(close):
+def test_a_window_that_newton_does_not_solve_is_stepped_through(optimised, close):
     step, *inputs, _ = problem("gru", 4.0)
     h, stats = kernel(step, window=16)(*inputs, **flags())
     close(h, jax.jit(partial(cell_scan, step, method="sequential"))(*inputs, **flags()))

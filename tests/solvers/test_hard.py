@@ -10,6 +10,7 @@ import pytest
 from jaxseq.cells import CELLS
 from jaxseq.solvers import DampedNewton, Diagonal, FixedPoint, Newton, QuasiNewton, Sequential, Status, solve
 
+pytestmark = pytest.mark.usefixtures("optimised")  # near chaos every rounding shows
 B, T, D = 2, 256, 8
 run = jax.jit(solve, static_argnames=("cell", "solver"))
 
