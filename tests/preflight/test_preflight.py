@@ -134,25 +134,13 @@ def test_between_slices_go_sums_of_gradients_alone():
     assert found["collectives"]["network"]["bytes"] > 0
 
 
-@pytest.mark.slow
-def test_a_chip_sends_as_much_on_16_chips_as_on_256():
-    """The batch grows with the chips; parameters are split over them."""
-    wide = replace(changed(width=2048, mlp_width=2048), data=DataConfig(length=TIME, batch=256))
-    sent = []
-    for topology, chips in (("v5e:4x4", 16), ("v5e:16x16", 256)):
-        config = replace(wide, data=DataConfig(length=TIME, batch=chips))
-        sent.append(preflight(config, topology, only=("train",))["sent_bytes"])
-    assert sent[1] == pytest.approx(sent[0], rel=0.1)
-
-
 def test_the_table_of_chips_has_what_a_roofline_needs():
     assert all(min(x.peak, x.memory, x.link) > 0 for x in CHIPS.values())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["para_gru_1b", "para_gru_7b"])
-def test_a_shipped_config_fits_the_slice_that_it_names(name):
-    config = load_config(CONFIGS / f"{name}.py")
+def test_a_shipped_config_fits_the_slice_that_it_names():
+    config = load_config(CONFIGS / "para_gru_1b.py")  # the others need as long: launch/preflight.py --table
     found = preflight(config, only=("train",))
     assert found["fits"]
     # Parameters and two moments, nothing of them on more than one chip but vectors, and the batch.
