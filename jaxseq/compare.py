@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jaxseq.checkpoint import read_config, read_model
 from jaxseq.config import diff, load_config
+from jaxseq.sharding import named
 
 
 class Side(NamedTuple):
@@ -46,8 +46,7 @@ def _open(path: str) -> Side:
 
 
 def _named(params: Any) -> dict[str, np.ndarray]:
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
+    return {name: np.asarray(leaf) for name, leaf in named(params).items()}
 
 
 def _compare_params(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> list[str]:

@@ -164,6 +164,16 @@ def param(
     return declared
 
 
+def dotted(path: Any) -> str:
+    """A path of jax.tree_util as a name: "layers.block_0.mixer.w_x"."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def named(tree: Any) -> dict[str, Any]:
+    """The leaves of a nested dict, arrays or Declared, by dotted name."""
+    return {dotted(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_declared)}
+
+
 def is_declared(x: Any) -> bool:
     """Whether x is a Declared leaf (for jax.tree.map's is_leaf)."""
     return isinstance(x, Declared)
@@ -179,10 +189,11 @@ def shardings(mesh: Mesh, declared: Any) -> Any:
         wanted = spec(*leaf.axes)
         for name, size, mesh_axes in zip(leaf.axes, leaf.value.shape, wanted, strict=True):
             if size % parts(mesh, mesh_axes):
-                where = jax.tree_util.keystr(path, simple=True, separator=".")
                 names = mesh_axes if isinstance(mesh_axes, tuple) else (mesh_axes,)
                 count = parts(mesh, mesh_axes)
-                raise ValueError(f"parameter {where}: axis {name!r} of size {size} must divide by {count} ({names})")
+                raise ValueError(
+                    f"parameter {dotted(path)}: axis {name!r} of size {size} must divide by {count} ({names})"
+                )
         return NamedSharding(mesh, wanted)
 
     return jax.tree_util.tree_map_with_path(one, declared, is_leaf=is_declared)

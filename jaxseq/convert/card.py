@@ -63,7 +63,7 @@ def _model(folder: Path, config: ModelConfig, params: Any) -> tuple[str, str]:
 def _origin(source: Path) -> list[tuple[str, str]]:
     """The sections that only a workdir has; where there is none, where the model came from."""
     if not is_workdir(source):
-        return [("Source", f"Converted from the folder `{source.name}` of transformers.")]
+        return [("Source", f"Converted from the folder `{source.name}`.")]
     config, manifest, result = read_config(source), _read(source / "manifest.json"), _read(source / "result.json")
     if manifest is None:
         return [("Source", "Converted from a model that was not trained with jaxseq.")]

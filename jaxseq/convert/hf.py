@@ -21,7 +21,7 @@ from jaxseq.convert.layout import to_numpy
 from jaxseq.convert.table import Table, read_entry, write
 from jaxseq.convert.tensors import Tensors, write_tensors
 from jaxseq.model import LanguageModel, ModelConfig, declare
-from jaxseq.sharding import is_declared, shardings
+from jaxseq.sharding import dotted, is_declared, named, shardings
 
 SHARD_BYTES = 2 * 10**9
 
@@ -61,7 +61,7 @@ def read_hf(folder: str | Path, mesh: Mesh) -> tuple[LanguageModel, Any]:
     declared = declare(LanguageModel(config))
 
     def one(path: Any, leaf: Any, sharding: Any) -> jax.Array:
-        name, shape = jax.tree_util.keystr(path, simple=True, separator="."), leaf.value.shape
+        name, shape = dotted(path), leaf.value.shape
         return jax.make_array_from_callback(shape, sharding, lambda index: reader.read(name, index or ()))
 
     layout = shardings(mesh, declared)
@@ -103,7 +103,7 @@ class Reader:
         self._tensors, self._architecture, self._config = tensors, architecture, config
         self._top = top_of(architecture, config)
         self._blocks = tuple(architecture.blocks(config))
-        self._shapes = {name: leaf.value.shape for name, leaf in flat(declare(LanguageModel(config))).items()}
+        self._shapes = {name: leaf.value.shape for name, leaf in named(declare(LanguageModel(config))).items()}
 
     def check(self) -> None:
         """Raises ValueError for tensors that are missing, and for those that the class has not."""
@@ -154,13 +154,7 @@ def _written(
         for i, table in enumerate(architecture.blocks(config)):
             block = jax.device_get(jax.tree.map(lambda x, r=repeat: x[r], params["layers"][f"block_{i}"]))
             prefix = prefix_of(architecture, config, repeat, i)
-            yield from _cast(write(table, flat(block)), dtype, prefix)
-
-
-def flat(tree: Any) -> dict[str, Any]:
-    """A nested dict with dotted names."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_declared)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+            yield from _cast(write(table, named(block)), dtype, prefix)
 
 
 def _cast(tensors: dict[str, np.ndarray], dtype: Any, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:

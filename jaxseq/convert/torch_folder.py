@@ -20,12 +20,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxseq.config import from_json, to_json
-from jaxseq.convert.hf import SHARD_BYTES, flat
+from jaxseq.convert.hf import SHARD_BYTES
 from jaxseq.convert.layout import to_numpy
 from jaxseq.convert.tensors import Tensors, write_tensors
 from jaxseq.data import ByteTokenizer
 from jaxseq.model import LanguageModel, ModelConfig, declare
-from jaxseq.sharding import is_declared, shardings
+from jaxseq.sharding import dotted, is_declared, named, shardings
 
 MODEL_TYPE = "jaxseq"
 CODE = Path(__file__).with_name("modeling_jaxseq.py")
@@ -54,7 +54,7 @@ def read_torch(folder: str | Path, mesh: Mesh) -> tuple[LanguageModel, Any]:
     _check(tensors, config, declared)
 
     def one(path: Any, leaf: Any, sharding: Any) -> jax.Array:
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        name = dotted(path)
         return jax.make_array_from_callback(leaf.value.shape, sharding, lambda i: _part(tensors, config, name, i or ()))
 
     layout = shardings(mesh, declared)
@@ -120,12 +120,12 @@ def _check_supported(config: ModelConfig) -> None:
 
 def _written(config: ModelConfig, params: Any, dtype: Any) -> Iterator[tuple[str, np.ndarray]]:
     top = {name: value for name, value in params.items() if name != "layers"}
-    yield from ((name, np.asarray(value).astype(dtype)) for name, value in flat(jax.device_get(top)).items())
+    yield from ((name, np.asarray(value).astype(dtype)) for name, value in named(jax.device_get(top)).items())
     for repeat in range(1 if config.shared_layers else config.repeats):
         for i in range(len(config.pattern)):
             layer = params["layers"][f"block_{i}"]
             layer = layer if config.shared_layers else jax.tree.map(lambda x, r=repeat: x[r], layer)
-            for name, value in flat(jax.device_get(layer)).items():
+            for name, value in named(jax.device_get(layer)).items():
                 yield f"layers.{repeat * len(config.pattern) + i}.{name}", np.asarray(value).astype(dtype)
 
 
@@ -139,7 +139,7 @@ def _part(tensors: Tensors, config: ModelConfig, name: str, index: tuple[Any, ..
 
 def _check(tensors: Tensors, config: ModelConfig, declared: Any) -> None:
     expected = {}
-    for name, leaf in flat(declared).items():
+    for name, leaf in named(declared).items():
         stacked = name.startswith("layers.") and not config.shared_layers
         expected |= dict.fromkeys(names_of(config, name), leaf.value.shape[1 if stacked else 0 :])
     if missing := sorted(set(expected) - set(tensors)):

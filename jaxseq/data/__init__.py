@@ -3,7 +3,7 @@
 from jaxseq.data.corpus import Corpus, Documents, open_corpus
 from jaxseq.data.manifest import manifest, xz_bits_per_byte
 from jaxseq.data.mixture import tokens_per_byte
-from jaxseq.data.pipeline import PipelineChanged, ShardedBatches, batch_fingerprint, train_batches
+from jaxseq.data.pipeline import PipelineChanged, ShardedBatches, train_batches
 from jaxseq.data.sources import open_data, open_source
 from jaxseq.data.stream import StreamBatches, stream_batches
 from jaxseq.data.tokenizer import ByteTokenizer, TextStream, Tokenizer, open_tokenizer, save_tokenizer
@@ -17,7 +17,6 @@ __all__ = [
     "StreamBatches",
     "TextStream",
     "Tokenizer",
-    "batch_fingerprint",
     "manifest",
     "open_corpus",
     "open_data",

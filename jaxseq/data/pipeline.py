@@ -18,9 +18,7 @@ whole union to set_state, which takes its own. "pipeline" says what made the str
 `PipelineChanged` with what differs and moves nothing. That is another pipeline, not a damaged checkpoint.
 """
 
-import hashlib
 import importlib.metadata
-import json
 import math
 from typing import Any
 
@@ -152,16 +150,6 @@ def train_batches(
         "grain": importlib.metadata.version("grain"),
     }
     return ShardedBatches(iterators, pipeline)
-
-
-def batch_fingerprint(batch: Batch) -> str:
-    """SHA-256 in hex of a batch's arrays in the order of their names, with dtypes and shapes."""
-    digest = hashlib.sha256()
-    for name in sorted(batch):
-        array = np.ascontiguousarray(batch[name])
-        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        digest.update(array.data)
-    return digest.hexdigest()
 
 
 def _sources(documents: Documents, tokenizer: Tokenizer, length: int) -> tuple[list[Windows], list[float]]:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxseq.sharding import Declared, is_declared, shardings
+from jaxseq.sharding import Declared, dotted, named, shardings
 
 NOT_ROWS = ("layers", "gate", "conv")  # an axis before the last one that makes a stack of vectors, not a matrix
 
@@ -59,7 +59,7 @@ def declare_adapters(declared: Any, lora: LoRA) -> dict[str, dict[str, Declared]
 
     Raises ValueError for a target that finds no matrix, and where there is none at all.
     """
-    matrices = {name: leaf for name, leaf in named(declared, is_declared).items() if _is_matrix(leaf)}
+    matrices = {name: leaf for name, leaf in named(declared).items() if _is_matrix(leaf)}
     for target in lora.targets:
         if not any(re.search(target, name) for name in matrices):
             raise ValueError(f"train.lora.targets: {target!r} must find a matrix, the names are {', '.join(matrices)}")
@@ -90,16 +90,6 @@ def merge(params: Any, adapters: dict[str, dict[str, jax.Array]], scale: float) 
         return w + scale * jnp.matmul(adapter["a"], adapter["b"], precision=jax.lax.Precision.HIGHEST)
 
     return jax.tree_util.tree_map_with_path(one, params)
-
-
-def named(tree: Any, is_leaf: Any = None) -> dict[str, Any]:
-    """The leaves of a nested dict by dotted name."""
-    return {dotted(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)}
-
-
-def dotted(path: Any) -> str:
-    """A path of jax.tree_util as a name: "layers.block_0.mixer.w_x"."""
-    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _is_matrix(leaf: Declared) -> bool:

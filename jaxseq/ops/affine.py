@@ -126,7 +126,8 @@ def _instance(moving: jax.Array, x: Any) -> jax.Array:
     if not isinstance(x, SymbolicZero):
         return x
     zero: Any = x
-    return jnp.zeros(zero.shape, zero.dtype) + jnp.where(False, moving.ravel()[0], 0)
+    # The sum, not one entry: the transpose of an entry is a pad to the whole array, on every device.
+    return jnp.zeros(zero.shape, zero.dtype) + jnp.where(False, jnp.sum(moving), 0)
 
 
 def _sum(tree: Any, other: Any) -> Any:

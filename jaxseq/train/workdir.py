@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import jax
 from jaxseq.checkpoint import read_config, versions
 from jaxseq.cluster import gather
 from jaxseq.config import to_json
+from jaxseq.data.cache import write_whole
 from jaxseq.experiment import Experiment, changes
 
 
@@ -61,9 +61,7 @@ class Workdir:
 
     def write(self, name: str, data: Any) -> None:
         """Writes JSON so that a reader sees the old file or the new one, never half of one."""
-        temporary = self.path / f".{name}.{os.getpid()}"
-        temporary.write_text(json.dumps(data, indent=2) + "\n")
-        temporary.replace(self.path / name)
+        write_whole(self.path / name, (json.dumps(data, indent=2) + "\n").encode())
 
     def read(self, name: str) -> Any:
         """A JSON file of the folder, None where it is missing."""
@@ -81,9 +79,7 @@ class Workdir:
             return
         rows = (_row(line) for line in self.metrics.read_text().splitlines())
         kept = [json.dumps(row) + "\n" for row in rows if row is not None and row["step"] <= step]
-        temporary = self.metrics.with_suffix(".tmp")
-        temporary.write_text("".join(kept))
-        temporary.replace(self.metrics)
+        write_whole(self.metrics, "".join(kept).encode())
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends a line to metrics.jsonl."""

@@ -149,5 +149,5 @@ def test_a_model_of_another_origin_has_no_data_in_its_card(converted, tmp_path):
     (tmp_path / "config.json").write_text((converted / "config.json").read_text())
     write_card(tmp_path, converted, CONFIG, {})
     text = (tmp_path / "README.md").read_text()
-    assert "Converted from the folder `hf` of transformers." in text
+    assert "Converted from the folder `hf`." in text
     assert "## Data" not in text

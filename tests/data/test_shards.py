@@ -1,16 +1,27 @@
 """The stream of batches is made of shards, so it is the same however many processes read it."""
 
 import collections
+import hashlib
 import itertools
 import json
 
 import numpy as np
 import pytest
 
-from jaxseq.data import ByteTokenizer, PipelineChanged, batch_fingerprint, open_source, train_batches
+from jaxseq.data import ByteTokenizer, PipelineChanged, open_source, train_batches
 
 TOKENIZER = ByteTokenizer()
 OPTIONS = {"length": 16, "batch": 8, "seed": 3}
+
+
+def batch_fingerprint(batch):
+    """SHA-256 in hex of a batch's arrays in the order of their names, with dtypes and shapes."""
+    digest = hashlib.sha256()
+    for name in sorted(batch):
+        array = np.ascontiguousarray(batch[name])
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def random_bytes(sizes):

@@ -139,7 +139,7 @@ def test_init_state_is_like_the_state_returned(subject):
 
 
 def gradients(subject, x, params):
-    """A loss of outputs and state, and its gradients with respect to parameters, x and the state before."""
+    """Outputs, and the gradients of a loss of them and the state with respect to parameters, x and the state before."""
     weight = jnp.asarray(np.random.default_rng(1).normal(size=x.shape), x.dtype)
 
     def loss(params, x, moved):
@@ -148,12 +148,13 @@ def gradients(subject, x, params):
         y, state = subject.mixer.apply(params, x, state=state, reset=reset)
         pairs = zip(jax.tree.leaves(state), jax.tree.leaves(subject.full[1]), strict=True)
         floats = [s / max(1.0, float(np.max(np.abs(full)))) for s, full in pairs if s.dtype.kind in "fc"]
-        return jnp.sum(weight * y) + sum(jnp.sum(jnp.sin(s.real)) for s in floats)
+        return jnp.sum(weight * y) + sum(jnp.sum(jnp.sin(s.real)) for s in floats), y
 
     before = subject(subject.x[:, :7])[1]
     reset = jnp.zeros(x.shape[:2], bool).at[1, 5].set(True)
     moved = jax.tree.map(lambda s: jnp.zeros_like(s) if s.dtype.kind in "fc" else None, before)
-    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(params, x, moved)
+    slopes, y = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(params, x, moved)
+    return y, slopes
 
 
 def test_gradients_are_those_of_float64(subject, as_users_do, close):
