@@ -37,7 +37,8 @@ class Processes:
             self._running.append(self._start([str(script), *flags, *own], devices, i))
 
     def _start(self, command: list[str], devices: int, process: int) -> subprocess.Popen[bytes]:
-        own = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        given = os.environ.get("XLA_FLAGS", "")  # of two counts the last one holds
+        own = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{given} --xla_force_host_platform_device_count={devices}"}
         with (self._logs / f"{process}.out").open("wb") as out, (self._logs / f"{process}.err").open("wb") as err:
             own["PYTHONPATH"] = str(LAUNCH.parents[1])
             return subprocess.Popen([sys.executable, *command], env=os.environ | own, stdout=out, stderr=err)

@@ -18,9 +18,12 @@ from jaxseq.train.session import Session, open_session
 from jaxseq.train.stop import Stop
 
 
-def train(config: Experiment, workdir: str, profile: tuple[int, int] | None = None) -> dict[str, Any] | None:
+def train(
+    config: Experiment, workdir: str, profile: tuple[int, int] | None = None, devices: list[Any] | None = None
+) -> dict[str, Any] | None:
     """Trains `config` in `workdir`, going on where an earlier run stopped, and traces steps profile[0] + 1 to
     profile[1] into workdir/profile. In a run of several processes (`cluster.joined`), all of them call this.
+    `devices` are those of the mesh, all if None.
 
     Returns the result that is also in workdir/result.json, or None where SIGTERM or Ctrl-C ended the run early (it is
     saved, and the same call goes on).
@@ -29,7 +32,7 @@ def train(config: Experiment, workdir: str, profile: tuple[int, int] | None = No
       ValueError, OSError: what is wrong with the config, the data or the workdir, in one line.
       FloatingPointError: loss or gradient not finite, naming the step; the last good checkpoint stays.
     """
-    mesh = make_mesh(config.mesh)
+    mesh = make_mesh(config.mesh, devices)
     with Stop() as stop, jax.set_mesh(mesh):
         session = open_session(config, workdir, mesh)
         try:

@@ -15,7 +15,7 @@ from jaxseq.data import ByteTokenizer
 from jaxseq.experiment import DataConfig, Experiment, InitConfig, OptimConfig, TrainConfig
 from jaxseq.generate import Sampling, generate
 from jaxseq.model import ModelConfig
-from jaxseq.train import train
+from tests.e2e.conftest import train
 
 SOURCE = DataConfig(source="parity:30", length=32, batch=8)
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from jaxseq.checkpoint import read_model
-from jaxseq.train import train
-from tests.e2e.conftest import losses, rows, run, small_flags, tiny
+from tests.e2e.conftest import losses, rows, run, small_flags, tiny, train
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ import pytest
 
 from jaxseq.checkpoint import read_model
 from jaxseq.model import ModelConfig
-from jaxseq.train import train
 from jaxseq.train.session import Session
-from tests.e2e.conftest import losses, tiny
+from tests.e2e.conftest import losses, tiny, train
 
 # Of a write that failed, orbax leaves coroutines that nobody awaits, and loops that are closed under them.
 pytestmark = pytest.mark.filterwarnings(

@@ -6,29 +6,22 @@ import jax
 import pytest
 
 from jaxseq.model import ModelConfig
-from jaxseq.sharding import make_mesh
-from jaxseq.train import run, session, train
+from jaxseq.train import run, session
 from jaxseq.train.rehearsal import TOLERANCE, deviation
-from tests.e2e.conftest import tiny
+from tests.e2e.conftest import tiny, train
 
 
 def small(corpus, **fields):
     return replace(tiny(corpus, **fields), model=ModelConfig(width=16, layers=1, pattern=("min_gru",)))
 
 
-@pytest.fixture
-def train_on(monkeypatch):
-    """train_on(devices, config, workdir) trains on the first so many devices."""
-
-    def start(devices, config, workdir):
-        monkeypatch.setattr(run, "make_mesh", lambda shape: make_mesh(shape, jax.devices()[:devices]))
-        train(config, str(workdir))
-
-    return start
+def train_on(devices, config, workdir):
+    """Trains on the first so many devices."""
+    run.train(config, str(workdir), devices=jax.devices()[:devices])
 
 
 @pytest.mark.slow
-def test_on_8_then_4_then_1_then_2_devices_batches_are_the_same_and_losses_to_tolerance(corpus, tmp_path, train_on):
+def test_on_8_then_4_then_1_then_2_devices_batches_are_the_same_and_losses_to_tolerance(corpus, tmp_path):
     whole, elastic = tmp_path / "whole", tmp_path / "elastic"
     train_on(8, small(corpus, steps=8, log_every=1), whole)
     for step, devices in enumerate((8, 4, 1, 2), 1):

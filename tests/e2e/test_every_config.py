@@ -8,7 +8,7 @@ import pytest
 
 from jaxseq.config import load_config
 from jaxseq.experiment import DataConfig, TrainConfig
-from jaxseq.train import train
+from tests.e2e.conftest import train
 from tests.mixers.cases import OPTIONS, WIDTH
 
 ROOT = Path(__file__).parent.parent.parent

@@ -6,7 +6,7 @@ import pytest
 
 from jaxseq.analysis.accuracy import answers_right
 from jaxseq.config import load_config, override
-from jaxseq.train import train
+from tests.e2e.conftest import train
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "parity.py"
 SHORT = ("data.source=parity:20", "data.length=23", "train.steps=300", "train.save_every=0")

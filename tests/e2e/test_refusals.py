@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from jaxseq.train import train
-from tests.e2e.conftest import run, small_flags, tiny
+from tests.e2e.conftest import run, small_flags, tiny, train, training
 
 
 @pytest.fixture
@@ -86,7 +85,7 @@ def test_unreadable_data_are_refused(tmp_path, corpus, monkeypatch):
 def test_rows_that_do_not_divide_over_the_devices_are_refused(corpus, tmp_path):
     config = tiny(corpus, accumulate=4)
     with pytest.raises(ValueError, match=r"data.batch / train.accumulate = 2 rows must divide over data x fsdp = 8"):
-        train(config, str(tmp_path))
+        training.train(config, str(tmp_path))
 
 
 @pytest.mark.parametrize(

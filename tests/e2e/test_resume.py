@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from jaxseq.train import train
-from tests.e2e.conftest import command, environment, losses, run, small_flags, tiny
+from tests.e2e.conftest import command, environment, losses, run, small_flags, tiny, train
 
 
 def start(*flags):

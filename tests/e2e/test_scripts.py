@@ -5,8 +5,7 @@ import shutil
 
 import pytest
 
-from jaxseq.train import train
-from tests.e2e.conftest import rows, run, tiny
+from tests.e2e.conftest import rows, run, tiny, train
 
 
 def test_generate_streams_a_continuation_of_the_prompt(trained):

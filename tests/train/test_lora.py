@@ -17,12 +17,12 @@ from jaxseq.model.lora import LoRA, declare_adapters
 from jaxseq.model.loss import cross_entropy
 from jaxseq.model.weights import Weights
 from jaxseq.sharding import make_mesh
-from jaxseq.train import train
 from jaxseq.train.optimizer import make_optimizer
 from jaxseq.train.origin import first_params
 from jaxseq.train.session import open_session
 from jaxseq.train.state import make_state, state_shardings
 from jaxseq.train.step import make_step, place
+from tests.e2e.conftest import train
 
 MODEL = ModelConfig(width=16, layers=3, pattern=("para_rnn", "mamba", "attention"), mlp_width=24, remat="none")
 CONFIG = Experiment(
