@@ -46,9 +46,9 @@ def tiny(source, **train_fields):
     )
 
 
-def train(config, workdir):
+def train(config, workdir, profile=None):
     """On one device: eight make every program larger, and have tests of their own."""
-    return training.train(config, workdir, devices=jax.devices()[:1])
+    return training.train(config, workdir, profile, jax.devices()[:1])
 
 
 def command(script, *flags):

@@ -88,6 +88,12 @@ def test_tensorboard_writes_events(corpus, tmp_path):
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
+def test_steps_that_are_profiled_are_in_a_trace(corpus, tmp_path):
+    train(tiny(corpus), str(tmp_path), profile=(2, 4))
+    (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
+    assert trace.stat().st_size > 0
+
+
 def test_trace_prints_a_row_for_each_layer_and_draws_it(trained, tmp_path):
     copied = shutil.copytree(trained, tmp_path / "run")
     done = run("trace", f"--workdir={copied}", "--iterations=4")

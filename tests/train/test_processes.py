@@ -1,5 +1,6 @@
 """Several real processes train as one: the same losses, one end, one line about what went wrong."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -17,11 +18,13 @@ STEPS = 120
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """A text file of 60 kB: random words."""
+    """Two sources that are mixed, as text for data.source: 60 kB of random words, and short documents to be packed."""
     words = ["def", "return", "self", "x", "y", "(", ")", ":", "=", "+", "\n"]
-    path = tmp_path_factory.mktemp("corpus") / "words.txt"
-    path.write_text(" ".join(np.random.default_rng(0).choice(words, 20_000)))
-    return path
+    drawn, folder = np.random.default_rng(0).choice(words, 30_000), tmp_path_factory.mktemp("corpus")
+    (folder / "words.txt").write_text(" ".join(drawn[:20_000]))
+    documents = [json.dumps({"text": " ".join(part)}) for part in drawn[20_000:].reshape(-1, 5)]
+    (folder / "short.jsonl").write_text("\n".join(documents))
+    return f'("{folder}/words.txt", "{folder}/short.jsonl")'
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,8 @@ def whole(corpus, tmp_path_factory):
 
 def settings_of(corpus):
     tiny = [text for text in TINY if not text.startswith("train.eval_every")]
-    return [*tiny, f"data.source={corpus}", f"train.steps={STEPS}", "train.save_every=20", "train.eval_every=60"]
+    mixed = [f"data.source={corpus}", "data.weights=(2.0, 1.0)"]
+    return [*tiny, *mixed, f"train.steps={STEPS}", "train.save_every=20", "train.eval_every=60"]
 
 
 def here(corpus, workdir):
@@ -85,7 +89,7 @@ def test_sigterm_to_one_process_stops_all_after_the_same_step_and_one_process_go
     assert deviation(workdir, whole) <= TOLERANCE
 
 
-def test_after_kill_9_of_one_process_the_other_ends_in_one_line(start, tmp_path):
+def test_after_kill_9_of_one_process_the_other_ends_in_one_line_and_both_go_on(whole, start, tmp_path):
     running, workdir = start(2, 1), tmp_path / "run"
     running.until(lambda: (workdir / "checkpoints" / "20").is_dir())
     running.send(1, signal.SIGKILL)
@@ -95,6 +99,9 @@ def test_after_kill_9_of_one_process_the_other_ends_in_one_line(start, tmp_path)
     assert lines[0].startswith("error: process 1 of 2 was lost (")
     assert "; the last checkpoint is of step " in lines[0]
     assert lines[0].endswith(": the same command goes on from there")
+    again = start(2, 4)
+    assert again.wait() == [0, 0], again.said(0)
+    assert deviation(workdir, whole) <= TOLERANCE
 
 
 def test_a_missing_process_is_one_line(start):
@@ -150,7 +157,7 @@ def test_two_processes_that_were_stopped_go_on_bit_identically(start, tmp_path):
 @pytest.mark.slow
 def test_the_rehearsal_of_a_pod_succeeds(corpus, tmp_path):
     lines: list[str] = []
-    rehearse(tmp_path, str(corpus), 300, lines.append)
+    rehearse(tmp_path, corpus, 300, lines.append)
     assert len(lines) == 5
     assert lines[-1].startswith("all 300 batch fingerprints agree with the uninterrupted run")
 
