@@ -6,15 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+from tests.flags import DEVICES, QUICK
 
-# Tests compile much and run little: code that is hardly optimised is ready in about 60 % of the time, and in two thirds
-# of that without XLA's fusion emitters, in one piece. It rounds more often (no fused multiply-add): what is judged by
-# that takes the fixture `optimised`.
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES} {QUICK}"
+
+# Tests compile much and run little: code that is hardly optimised is ready in about 60 % of the time. It rounds more
+# often (no fused multiply-add): what is judged by that takes the fixture `optimised`.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 # Compiled programs are kept between tests, workers and runs; the launch scripts that tests start use them too.
@@ -24,6 +22,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 import jax
 import numpy as np
 import pytest
+
+jax.devices()  # XLA has read its flags
+os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].removesuffix(QUICK)
 
 # Largest deviation from the float64 reference, relative to its largest entry. Never loosened to make a test pass.
 TOLERANCE = {"float64": 1e-12, "float32": 5e-6, "bfloat16": 2e-2}

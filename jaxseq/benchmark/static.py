@@ -18,8 +18,9 @@ def static(topology: str = "v5e:2x2") -> Iterator[dict[str, Any]]:
 
     TPU, per kernel and direction: HBM bytes moved over the least possible, temporaries, cycles of the inner loop and of
     HBM time per step and tile of 8 x 128 channels; per sharded scan and length: collectives and bytes exchanged; per
-    cell and width: cycles of stepping and of Newton in registers. GPU: registers, spills and shared memory. See
-    `static_tpu`, `static_newton` and `static_gpu` for the fields.
+    cell and width: cycles of stepping and of Newton in registers; per op with matrix states: bytes, temporaries and
+    cycles of its kernel and of XLA's program. GPU: registers, spills and shared memory. See `static_tpu`,
+    `static_newton`, `static_matrix` and `static_gpu` for the fields.
 
     Compiled in another process: where the compilers write their dumps is read once, when they are loaded.
 
@@ -35,18 +36,23 @@ def _gpu(topology: str) -> Iterator[dict[str, Any]]:
 
 
 def _tpu(topology: str) -> Iterator[dict[str, Any]]:
-    # Apart, because writing the dump takes several times as long as compiling.
-    with tempfile.TemporaryDirectory() as dump:
-        flags = f"--xla_jf_dump_to={dump} --xla_jf_dump_llo_text=true"
-        cycles = list(_child("static_tpu", topology, dump, TPU_ENVIRONMENT | {"LIBTPU_INIT_ARGS": flags}))
-    found = {(x.pop("kernel"), x.pop("direction")): x for x in cycles}
-    for row in _child("static_tpu", topology, "", TPU_ENVIRONMENT):
-        key = row["kernel"], row["direction"]
-        yield row | (found[key] if row["method"].startswith("kernel") else {})
+    yield from _with_cycles("static_tpu", ("kernel", "method", "direction"), topology)
     yield from _child("static_split", topology, "", TPU_ENVIRONMENT)
+    yield from _dumping("static_newton", topology)
+    yield from _with_cycles("static_matrix", ("matrix", "program", "direction"), topology)
+
+
+def _with_cycles(module: str, names: tuple[str, ...], topology: str) -> Iterator[dict[str, Any]]:
+    # Apart, because writing the dump takes several times as long as compiling.
+    found = {tuple(x[name] for name in names): x for x in list(_dumping(module, topology))}
+    for row in _child(module, topology, "", TPU_ENVIRONMENT):
+        yield row | found.get(tuple(row[name] for name in names), {})
+
+
+def _dumping(module: str, topology: str) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as dump:
         flags = f"--xla_jf_dump_to={dump} --xla_jf_dump_llo_text=true"
-        yield from _child("static_newton", topology, dump, TPU_ENVIRONMENT | {"LIBTPU_INIT_ARGS": flags})
+        yield from _child(module, topology, dump, TPU_ENVIRONMENT | {"LIBTPU_INIT_ARGS": flags})
 
 
 def _child(module: str, topology: str, dump: str, environment: dict[str, str]) -> Iterator[dict[str, Any]]:

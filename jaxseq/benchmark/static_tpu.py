@@ -64,7 +64,7 @@ def cycles(topology: str, dump: Path) -> Iterator[dict[str, Any]]:
             text, jaxpr = traced.lower().compile().as_text(), traced.jaxpr.jaxpr
             files = set(dump.iterdir()) - before
             found = _cycles(kernels(text, jaxpr)[0], files, moved_bytes(text, jaxpr), topology)
-            yield {"kernel": name, "direction": direction, **found}
+            yield {"kernel": name, "method": "kernel:tpu", "direction": direction, **found}
 
 
 def _cycles(grid: Any, files: set[Path], moved: int, topology: str) -> dict[str, float]:

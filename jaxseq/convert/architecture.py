@@ -34,6 +34,7 @@ class Architecture(NamedTuple):
       read_config: what a config.json says, as a ModelConfig.
       write_config: the config.json of a ModelConfig; ValueError where the class has no such model.
       span: entries of the pattern that make one of their layers.
+      aliases: (name in a layer's table, what files may have in its place).
     """
 
     name: str
@@ -46,6 +47,7 @@ class Architecture(NamedTuple):
     read_config: Callable[[Fields], ModelConfig]
     write_config: Callable[[ModelConfig], dict[str, Any]]
     span: int = 1
+    aliases: tuple[tuple[str, str], ...] = ()
 
 
 class Fields:
@@ -82,6 +84,7 @@ PLAIN = {  # what most classes have built in
     "residual": "sequential",
     "residual_scale": False,
     "norm": "rms",
+    "post_norm": (),
     "embedding_scale": 1.0,
     "embedding_norm": False,
     "shared_layers": False,
@@ -96,6 +99,13 @@ def require(config: ModelConfig, **values: Any) -> None:
     for name, value in {**PLAIN, **values}.items():
         if (found := getattr(config, name)) != value:
             raise ValueError(f"model.{name} must be {value!r}, got {found!r}")
+
+
+def require_fields(mixer: Mixer, kind: str, **values: Any) -> None:
+    """Raises ValueError for a field of the mixer `kind` that has not the one value that another class has built in."""
+    for name, value in values.items():
+        if (found := getattr(mixer, name)) != value:
+            raise ValueError(f"{kind}.{name} must be {value!r}, got {found!r}")
 
 
 M = TypeVar("M", bound=Mixer)

@@ -1,7 +1,17 @@
 """The classes of transformers that we convert from and to."""
 
 from jaxseq.convert.architecture import Architecture
-from jaxseq.convert.families import lfm2, mamba, mamba2, recurrent_gemma, rwkv4, xlstm
+from jaxseq.convert.families import (
+    kimi_linear,
+    lfm2,
+    mamba,
+    mamba2,
+    olmo_hybrid,
+    qwen3_5,
+    recurrent_gemma,
+    rwkv4,
+    xlstm,
+)
 
 ARCHITECTURES: tuple[Architecture, ...] = (
     mamba.MAMBA_LM,
@@ -9,6 +19,9 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     mamba2.MAMBA2_LM,
     recurrent_gemma.RECURRENT_GEMMA,
     lfm2.LFM2,
+    qwen3_5.QWEN3_5_LM,
+    olmo_hybrid.OLMO_HYBRID_LM,
+    kimi_linear.KIMI_LINEAR_LM,
     rwkv4.RWKV4_LM,
     xlstm.XLSTM_LM,
 )

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from jaxseq.convert.architecture import Architecture, Fields
 from jaxseq.convert.architectures import ARCHITECTURES
+from jaxseq.convert.bar import Seen, counted, each, unseen
 from jaxseq.convert.layout import to_numpy
 from jaxseq.convert.table import Table, read_entry, write
 from jaxseq.convert.tensors import Tensors, write_tensors
@@ -49,8 +50,8 @@ def read_hf_config(folder: str | Path) -> tuple[Architecture, ModelConfig]:
     return architecture, config
 
 
-def read_hf(folder: str | Path, mesh: Mesh) -> tuple[LanguageModel, Any]:
-    """The model of a folder, and its parameters (float32) laid out on the mesh.
+def read_hf(folder: str | Path, mesh: Mesh, seen: Seen = unseen) -> tuple[LanguageModel, Any]:
+    """The model of a folder, and its parameters (float32) laid out on the mesh; `seen` is told of each.
 
     Raises FileNotFoundError and ValueError as `read_hf_config` and `Tensors` do, and ValueError for a tensor that is
     missing, unknown or wrongly shaped.
@@ -64,14 +65,20 @@ def read_hf(folder: str | Path, mesh: Mesh) -> tuple[LanguageModel, Any]:
         name, shape = dotted(path), leaf.value.shape
         return jax.make_array_from_callback(shape, sharding, lambda index: reader.read(name, index or ()))
 
-    layout = shardings(mesh, declared)
-    return LanguageModel(config), jax.tree_util.tree_map_with_path(one, declared, layout, is_leaf=is_declared)
+    layout, told = shardings(mesh, declared), counted(one, len(named(declared)), seen)
+    return LanguageModel(config), jax.tree_util.tree_map_with_path(told, declared, layout, is_leaf=is_declared)
 
 
 def write_hf(
-    folder: Path, config: ModelConfig, params: Any, dtype: Any = np.float32, shard_bytes: int = SHARD_BYTES
+    folder: Path,
+    config: ModelConfig,
+    params: Any,
+    dtype: Any = np.float32,
+    shard_bytes: int = SHARD_BYTES,
+    seen: Seen = unseen,
 ) -> Architecture:
-    """Writes config.json and the tensors, in `dtype`, into an empty folder; the architecture that was chosen.
+    """Writes config.json and the tensors, in `dtype`, into an empty folder; the architecture that was chosen. `seen` is
+    told of each tensor.
 
     Raises ValueError for a model that no class of transformers has, saying why for each that comes near.
     """
@@ -79,7 +86,9 @@ def write_hf(
     names = {"architectures": [architecture.name], "model_type": architecture.model_type}
     kept = {"tie_word_embeddings": config.tied, "dtype": np.dtype(dtype).name}
     (folder / "config.json").write_text(json.dumps(names | fields | kept, indent=2) + "\n")
-    write_tensors(folder, _written(architecture, config, params, dtype), shard_bytes)
+    tables = [top_of(architecture, config), *tuple(architecture.blocks(config)) * config.repeats]
+    total = sum(len(entry.theirs) for table in tables for entry in table)
+    write_tensors(folder, each(_written(architecture, config, params, dtype), total, seen), shard_bytes)
     return architecture
 
 
@@ -111,7 +120,7 @@ class Reader:
         for repeat in range(self._config.repeats):
             for i, table in enumerate(self._blocks):
                 prefix = prefix_of(self._architecture, self._config, repeat, i)
-                expected |= {prefix + name for entry in table for name in entry.theirs}
+                expected |= {self._there(prefix, name) for entry in table for name in entry.theirs}
         if missing := sorted(expected - set(self._tensors)):
             raise ValueError(f"the safetensors files must have {missing[0]} ({len(missing)} tensors are missing)")
         allowed = {self._architecture.head} if self._config.tied else set()
@@ -128,9 +137,14 @@ class Reader:
         prefixes = [prefix_of(self._architecture, self._config, r, i) for r in range(self._config.repeats)[index[0]]]
         return np.stack([self._one(self._blocks[i], p, f"layers.{block}.", path)[index[1:]] for p in prefixes])
 
+    def _there(self, prefix: str, name: str) -> str:
+        """What the files call a tensor: its name, or another that the architecture knows."""
+        others = [prefix + other for known, other in self._architecture.aliases if known == name]
+        return next((other for other in others if other in self._tensors), prefix + name)
+
     def _one(self, table: Table, theirs: str, ours: str, name: str) -> np.ndarray:
         entry = next(entry for entry in table if name in entry.ours)
-        arrays = {n: to_numpy(self._tensors[theirs + n]).astype(np.float32) for n in entry.theirs}
+        arrays = {n: to_numpy(self._tensors[self._there(theirs, n)]).astype(np.float32) for n in entry.theirs}
         skip = 1 if ours else 0  # the axis of the layers
         return read_entry(entry, arrays, {n: self._shapes[ours + n][skip:] for n in entry.ours}, theirs)[name]
 

@@ -1214,30 +1214,40 @@ class Attention(Mixer):
         out_bias: bool = False,
         qk_norm: bool = False,
         norm_eps: float = 1e-6,
+        qk_norm_whole: bool = False,
+        out_gate: bool = False,
         **initial: Any,
     ):
         groups, size, slots = kv_heads or heads, head_dim or width // heads, window or context
         super().__init__(k=(slots, groups, size), v=(slots, groups, size), position=(slots,), length=())
         self.slots, self.window, self.qk_norm, self.norm_eps = slots, window, qk_norm, norm_eps
-        self.rope_base, self.turned = rope_base, round(rope_fraction * size)
+        self.rope_base, self.turned, self.out_gate = rope_base, round(rope_fraction * size), out_gate
         self.declare(w_q=(width, heads * size), w_k=(width, groups * size), w_v=(width, groups * size))
         self.declare(w_o=(heads * size, width), b_o=(width,) if out_bias else None)
+        self.declare(w_g=(width, heads * size) if out_gate else None)
         if qk_norm:
-            self.declare(norm_q=(size,), norm_k=(size,))
+            whole = (heads * size, groups * size) if qk_norm_whole else (size, size)
+            self.declare(norm_q=whole[:1], norm_k=whole[1:])
 
     def forward(self, x: Tensor, state: State, mask: Mask, depth: Depth) -> tuple[Tensor, State]:
         place = places(state["length"], mask, x.shape[1])
         q, k, v = (linear(x, w).reshape(*x.shape[:2], -1, self.shapes["k"][2]) for w in (self.w_q, self.w_k, self.w_v))
         if self.qk_norm:
-            q, k = rms_norm(q, self.norm_q, self.norm_eps), rms_norm(k, self.norm_k, self.norm_eps)
+            q, k = self._normed(q, self.norm_q), self._normed(k, self.norm_k)
         q, k = rotate(q, place, self.rope_base, self.turned), rotate(k, place, self.rope_base, self.turned)
         valid = place if mask is None else torch.where(mask, place, -1)
         keys, values = (torch.cat([state[n].to(x.dtype), y], dim=1) for n, y in (("k", k), ("v", v)))
         positions = torch.cat([state["position"], valid], dim=1)
-        y = linear(self._attend(q, keys, values, place, positions), self.w_o, getattr(self, "b_o", None))
+        y = self._attend(q, keys, values, place, positions)
+        y = y * torch.sigmoid(linear(x, self.w_g)) if self.out_gate else y
+        y = linear(y, self.w_o, getattr(self, "b_o", None))
         if self.window is None:
             y = torch.where((valid >= self.slots)[..., None], torch.nan, y)
         return y, self._stored(state, k, v, valid, place[:, -1] + 1)
+
+    def _normed(self, x: Tensor, gain: Tensor) -> Tensor:
+        """Over each head, or over all where the gain is that wide."""
+        return rms_norm(x.reshape(*x.shape[:2], -1, gain.shape[0]), gain, self.norm_eps).reshape(x.shape)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, place: Tensor, key_place: Tensor) -> Tensor:
         """softmax(q k / √K) v over the keys of the last `slots` tokens, (B, T, heads K) in q's dtype."""
@@ -2136,11 +2146,13 @@ def norm(part: nn.Module, name: str, x: Tensor, model: dict[str, Any]) -> Tensor
 
 
 class Block(Part):
-    """s x + mixer(norm(x)), then x + mlp(norm(x)) or, "parallel", both at once of one norm."""
+    """s x + mixer(norm(x)), then x + mlp(norm(x)) or, "parallel", both at once of one norm; for mixers in `post_norm`
+    s x + norm(mixer(x)), then x + norm(mlp(x)).
+    """
 
     def __init__(self, model: dict[str, Any], kind: str):
         super().__init__()
-        self.model = model
+        self.model, self.post = model, kind in model["post_norm"]
         self.mixer = MIXERS[kind](model["width"], **model["options"].get(kind, {}))
         declare_norm(self, "mixer_norm", model)
         self.declare(skip=() if model["residual_scale"] else None)
@@ -2150,12 +2162,19 @@ class Block(Part):
             declare_norm(self, "mlp_norm", model)
 
     def forward(self, x: Tensor, state: State, mask: Mask, depth: Depth) -> tuple[Tensor, State]:
-        normed = norm(self, "mixer_norm", x, self.model)
+        normed = self._before("mixer_norm", x)
         y, state = self.mixer(normed, state, mask, depth)
-        y = (x * self.skip.to(x.dtype) if self.model["residual_scale"] else x) + y
+        y = (x * self.skip.to(x.dtype) if self.model["residual_scale"] else x) + self._after("mixer_norm", y)
         if self.mlp is not None:
-            y = y + self.mlp(normed if self.model["residual"] == "parallel" else norm(self, "mlp_norm", y, self.model))
+            normed = normed if self.model["residual"] == "parallel" else self._before("mlp_norm", y)
+            y = y + self._after("mlp_norm", self.mlp(normed))
         return y, state
+
+    def _before(self, name: str, x: Tensor) -> Tensor:
+        return x if self.post else norm(self, name, x, self.model)
+
+    def _after(self, name: str, x: Tensor) -> Tensor:
+        return norm(self, name, x, self.model) if self.post else x
 
 
 def hidden_width(model: dict[str, Any]) -> int:
@@ -2171,6 +2190,7 @@ class Tower(Part):
         """Declares all parameters. Raises ValueError for a mixer that this file does not have."""
         if missing := [kind for kind in model["pattern"] if kind not in MIXERS]:
             raise ValueError(f"pattern must be made of {', '.join(MIXERS)}, got {missing[0]!r}")
+        model = {"post_norm": []} | model  # which older folders do not say
         self.model, width, pattern = model, model["width"], model["pattern"]
         kinds = pattern if model["shared_layers"] else pattern * (model["layers"] // len(pattern))
         self.declare(embedding=(model["vocab"], width), head=None if model["tied"] else (width, model["vocab"]))

@@ -90,6 +90,34 @@ def joined_taps(ours: Sequence[str], theirs: str) -> Entry:
     )
 
 
+def separate_taps(ours: Sequence[str], theirs: Sequence[str]) -> Entry:
+    """Taps of several of our convolutions (W, C_i), each in one of torch's (C_i, 1, W).
+
+    Their bounds may lie elsewhere in the same order: transformers saves what it has joined in equal parts.
+    """
+    return Entry(
+        tuple(ours),
+        tuple(theirs),
+        lambda x, s: np.split(np.concatenate(x)[:, 0].T, np.cumsum([shape[-1] for shape in s])[:-1], axis=-1),
+        lambda x: [taps.T[:, None] for taps in x],
+    )
+
+
+def by_head(ours: Sequence[str], theirs: str, heads: int) -> Entry:
+    """Several of our matrices (in, n) in one of theirs, head by head: q, k and v of head 0, of head 1, ..."""
+
+    def read(arrays: Arrays, shapes: list[tuple[int, ...]]) -> Arrays:
+        (joined,) = arrays
+        parts = joined.reshape(heads, len(ours), -1, joined.shape[-1])
+        return [parts[:, i].reshape(-1, joined.shape[-1]).T for i in range(len(ours))]
+
+    def write(arrays: Arrays) -> Arrays:
+        parts = [x.T.reshape(heads, -1, x.shape[0]) for x in arrays]
+        return [np.stack(parts, axis=1).reshape(-1, arrays[0].shape[0])]
+
+    return Entry(tuple(ours), (theirs,), read, write)
+
+
 def under(ours: str, theirs: str, table: Table) -> Table:
     """The same table with names that begin with `ours` and `theirs`."""
     return tuple(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxseq.config import from_json, to_json
+from jaxseq.convert.bar import Seen, counted, each, unseen
 from jaxseq.convert.hf import SHARD_BYTES
 from jaxseq.convert.layout import to_numpy
 from jaxseq.convert.tensors import Tensors, write_tensors
@@ -39,39 +40,48 @@ def is_torch(folder: str | Path) -> bool:
 
 
 def read_torch_config(folder: str | Path) -> ModelConfig:
-    """What the config.json of a folder says. Raises ValueError for a field that is unknown or does not fit."""
-    return from_json(ModelConfig, _read(Path(folder) / "config.json")["jaxseq"])
+    """What the config.json of a folder says. Raises ValueError for a field that is unknown or does not fit.
+
+    What a folder that is older than a field does not say has its default.
+    """
+    return from_json(ModelConfig, _read(Path(folder) / "config.json")["jaxseq"], defaults=True)
 
 
-def read_torch(folder: str | Path, mesh: Mesh) -> tuple[LanguageModel, Any]:
-    """The model of a folder, and its parameters (float32) laid out on the mesh.
+def read_torch(folder: str | Path, mesh: Mesh, seen: Seen = unseen) -> tuple[LanguageModel, Any]:
+    """The model of a folder, and its parameters (float32) laid out on the mesh; `seen` is told of each.
 
     Raises FileNotFoundError and ValueError as `Tensors` does, and ValueError for a tensor that is missing, unknown or
     wrongly shaped, by its name.
     """
     config, tensors = read_torch_config(folder), Tensors(folder)
     declared = declare(LanguageModel(config))
-    _check(tensors, config, declared)
+    check_tensors(tensors, expected_of(config, declared))
 
     def one(path: Any, leaf: Any, sharding: Any) -> jax.Array:
         name = dotted(path)
-        return jax.make_array_from_callback(leaf.value.shape, sharding, lambda i: _part(tensors, config, name, i or ()))
+        return jax.make_array_from_callback(leaf.value.shape, sharding, lambda i: part(tensors, config, name, i or ()))
 
-    layout = shardings(mesh, declared)
-    return LanguageModel(config), jax.tree_util.tree_map_with_path(one, declared, layout, is_leaf=is_declared)
+    layout, told = shardings(mesh, declared), counted(one, len(named(declared)), seen)
+    return LanguageModel(config), jax.tree_util.tree_map_with_path(told, declared, layout, is_leaf=is_declared)
 
 
 def write_torch(
-    folder: Path, config: ModelConfig, params: Any, dtype: Any = np.float32, shard_bytes: int = SHARD_BYTES
+    folder: Path,
+    config: ModelConfig,
+    params: Any,
+    dtype: Any = np.float32,
+    shard_bytes: int = SHARD_BYTES,
+    seen: Seen = unseen,
 ) -> None:
-    """Writes config.json, the tensors in `dtype`, and the code, into an empty folder.
+    """Writes config.json, the tensors in `dtype`, and the code, into an empty folder. `seen` is told of each tensor.
 
     Raises ValueError for a mixer or a cell that the code does not have.
     """
     _check_supported(config)
     (folder / "config.json").write_text(json.dumps(_facts(config, dtype), indent=2) + "\n")
     shutil.copyfile(CODE, folder / CODE.name)
-    write_tensors(folder, _written(config, params, dtype), shard_bytes)
+    total = len(expected_of(config, declare(LanguageModel(config))))
+    write_tensors(folder, each(written(config, params, dtype), total, seen), shard_bytes)
 
 
 def names_of(config: ModelConfig, name: str) -> list[str]:
@@ -118,7 +128,8 @@ def _check_supported(config: ModelConfig) -> None:
         raise ValueError(f"--format=torch has no cell {cell}: it has {', '.join(code.CELLS)}")
 
 
-def _written(config: ModelConfig, params: Any, dtype: Any) -> Iterator[tuple[str, np.ndarray]]:
+def written(config: ModelConfig, params: Any, dtype: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """All parameters by the names of the folder's tensors, a layer after the other."""
     top = {name: value for name, value in params.items() if name != "layers"}
     yield from ((name, np.asarray(value).astype(dtype)) for name, value in named(jax.device_get(top)).items())
     for repeat in range(1 if config.shared_layers else config.repeats):
@@ -129,7 +140,7 @@ def _written(config: ModelConfig, params: Any, dtype: Any) -> Iterator[tuple[str
                 yield f"layers.{repeat * len(config.pattern) + i}.{name}", np.asarray(value).astype(dtype)
 
 
-def _part(tensors: Tensors, config: ModelConfig, name: str, index: tuple[Any, ...]) -> np.ndarray:
+def part(tensors: Tensors, config: ModelConfig, name: str, index: tuple[Any, ...]) -> np.ndarray:
     """Part of a parameter: what a device holds of it."""
     names = names_of(config, name)
     if not name.startswith("layers.") or config.shared_layers:
@@ -137,11 +148,17 @@ def _part(tensors: Tensors, config: ModelConfig, name: str, index: tuple[Any, ..
     return np.stack([to_numpy(tensors[n]).astype(np.float32)[index[1:]] for n in names[index[0]]])
 
 
-def _check(tensors: Tensors, config: ModelConfig, declared: Any) -> None:
+def expected_of(config: ModelConfig, declared: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors of a folder by name."""
     expected = {}
     for name, leaf in named(declared).items():
         stacked = name.startswith("layers.") and not config.shared_layers
         expected |= dict.fromkeys(names_of(config, name), leaf.value.shape[1 if stacked else 0 :])
+    return expected
+
+
+def check_tensors(tensors: Tensors, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ValueError for a tensor that is missing, not expected, or of another shape, by its name."""
     if missing := sorted(set(expected) - set(tensors)):
         raise ValueError(f"the safetensors files must have {missing[0]} ({len(missing)} tensors are missing)")
     if extra := sorted(set(tensors) - set(expected)):

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 from itertools import combinations, permutations
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxseq.data.corpus import SPLITS, Corpus, Documents
 from jaxseq.data.index import Index
 
-COUNTS = {"train": 20_000, "validation": 500, "test": 2_000}
+COUNTS = {"validation": 500, "test": 2_000}
 
 
 def parity(rng: np.random.Generator, length: int) -> bytes:
@@ -30,23 +31,41 @@ def a5(rng: np.random.Generator, length: int) -> bytes:
     problem of a group that is not solvable, which needs a state that does not commute (Merrill et al. 2024, arXiv
     2404.08819).
     """
-    word = rng.integers(0, 60, length)
-    return bytes((128 + word).tolist()) + b"=" + bytes([128 + reduce(lambda g, h: int(A5[h, g]), word.tolist(), 0)])
+    word = rng.integers(0, 60, length).tolist()
+    return bytes(128 + g for g in word) + b"=" + _product(word)
 
 
-def _product_table() -> np.ndarray:
-    """(60, 60) int: the index of x -> g(h(x)) for even permutations g, h in lexicographic order; 0 is the identity."""
-    elements = [p for p in permutations(range(5)) if _even(p)]
-    index = {p: i for i, p in enumerate(elements)}
-    return np.array([[index[tuple(g[x] for x in h)] for h in elements] for g in elements])
+def a5_cycles(rng: np.random.Generator, length: int) -> bytes:
+    """The same for words of a (0 -> 1 -> 2 -> 3 -> 4 -> 0), b (0 -> 1 -> 2 -> 0) and their inverses A and B, of which
+    all sixty are products: b"abA=" and the byte of a b A. Four transitions between states are to be learned, not 60.
+    """
+    letters = rng.integers(0, 4, length).tolist()
+    return bytes(b"aAbB"[i] for i in letters) + b"=" + _product([CYCLES[i] for i in letters])
+
+
+def _product(word: list[int]) -> bytes:
+    """The byte of the product, the first permutation acting first."""
+    return bytes([128 + reduce(lambda g, h: int(A5[h, g]), word, 0)])
 
 
 def _even(p: tuple[int, ...]) -> bool:
     return sum(a > b for a, b in combinations(p, 2)) % 2 == 0
 
 
-A5 = _product_table()
-TASKS: dict[str, Callable[[np.random.Generator, int], bytes]] = {"a5": a5, "parity": parity}  # length + 2 bytes each
+EVEN = [p for p in permutations(range(5)) if _even(p)]  # in lexicographic order: the first is the identity
+INDEX = {p: i for i, p in enumerate(EVEN)}
+A5 = np.array([[INDEX[tuple(g[x] for x in h)] for h in EVEN] for g in EVEN])  # (60, 60): of x -> g(h(x))
+CYCLES = [INDEX[p] for p in ((1, 2, 3, 4, 0), (4, 0, 1, 2, 3), (1, 2, 0, 3, 4), (2, 0, 1, 3, 4))]
+
+
+class Task(NamedTuple):
+    """A document of length + 2 bytes from random numbers and a length, and how many there are to train on."""
+
+    make: Callable[[np.random.Generator, int], bytes]
+    count: int
+
+
+TASKS = {"a5": Task(a5, 100_000), "a5_cycles": Task(a5_cycles, 100_000), "parity": Task(parity, 20_000)}
 
 
 class SyntheticDocuments(Documents):
@@ -54,7 +73,9 @@ class SyntheticDocuments(Documents):
 
     def __init__(self, task: str, length: int, split: str):
         self._name = f"{task}:{length}:{split}"
-        self._make, self._split, count = TASKS[task], SPLITS.index(split), COUNTS[split]
+        self._make, count = TASKS[task]
+        count = COUNTS.get(split, count)
+        self._split = SPLITS.index(split)
         # log-uniform: as many of 1 to 10 as of 10 to 100
         drawn = np.exp(np.random.default_rng((self._split, length)).uniform(0, np.log(length + 1), count))
         self._lengths = drawn.astype(np.int64) if split == "train" else np.full(count, length)

@@ -6,7 +6,8 @@
 for each head (Vaswani et al. 2017, arXiv 1706.03762, eq. 1). R_t turns the pair (i, i + R/2) of a head's first R
 entries by the angle t · base^(-2i/R) (RoFormer, arXiv 2104.09864, eq. 34, which has R = K and pairs neighbours: a
 permutation of W_q and W_k). RecurrentGemma has R = K/2, a window, and a bias after W_o. Several query heads may share
-one key and value head (GQA, arXiv 2305.13245). The scores take O(B · heads · T · S) memory, S the number of keys.
+one key and value head (GQA, arXiv 2305.13245). With a gate, W_o sees the heads' outputs times σ(W_g x_t), elementwise
+(arXiv 2505.06708, the gate at G1). The scores take O(B · heads · T · S) memory, S the number of keys.
 """
 
 from __future__ import annotations
@@ -39,8 +40,11 @@ class Attention(Mixer):
       rope_fraction: of a head's entries are turned, R / K; 0 for no positions at all.
       out_bias: adds a bias to the output.
       qk_norm, norm_eps: an RMSNorm of each query and key head, with a gain (K,), before they are turned.
+      qk_norm_whole: the RMSNorm is of all heads at once, with gains (heads K,) and (kv_heads K,), as in OLMo 2.
+      out_gate: multiplies the heads' outputs by the gate.
 
-    Parameters: 2 (heads + kv_heads) K D, D for the bias, and 2 K for the norms.
+    Parameters: 2 (heads + kv_heads) K D, D for the bias, 2 K or (heads + kv_heads) K for the norms, heads K D for the
+    gate.
     State, a ring of S = window or context slots that holds the document's token at position p in slot p mod S:
     {"k", "v": (B, S, kv_heads, head_dim) float32, keys already turned, "position": (B, S) int32, -1 where empty,
     "length": (B,) int32, tokens of the document so far}. Positions count a document's valid tokens from 0.
@@ -56,6 +60,8 @@ class Attention(Mixer):
     out_bias: bool = False
     qk_norm: bool = False
     norm_eps: float = 1e-6
+    qk_norm_whole: bool = False
+    out_gate: bool = False
 
     def init_state(self, batch: int) -> State:
         """An empty ring."""
@@ -93,6 +99,8 @@ class Attention(Mixer):
             seen = jnp.concatenate([past, seen], axis=2)
             k, v = (jnp.concatenate([state[name].astype(x.dtype), new[name]], axis=1) for name in ("k", "v"))
         y = attend(q, k, v, seen).reshape(*x.shape[:2], self.heads * width)
+        if self.out_gate:
+            y = y * jax.nn.sigmoid(linear(self, "w_g", x, self.heads * width, ("embed", "heads")))
         y = linear(self, "w_o", y, self.width, ("heads", "embed"), bias=self.out_bias)
         if self.window is None:
             lost = position >= slots if mask is None else mask & (position >= slots)
@@ -100,7 +108,10 @@ class Attention(Mixer):
         return y, write(cache, new, document, position[:, -1] + 1)
 
     def _normed(self, name: str, x: jax.Array) -> jax.Array:
-        return rms_norm(x, scale(self, name, x.shape[-1], None), self.norm_eps) if self.qk_norm else x
+        if not self.qk_norm:
+            return x
+        flat = x.reshape(*x.shape[:2], -1) if self.qk_norm_whole else x
+        return rms_norm(flat, scale(self, name, flat.shape[-1], None), self.norm_eps).reshape(x.shape)
 
     def sizes(self) -> tuple[int, int, int]:
         """(kv_heads, head_dim, slots)."""

@@ -17,7 +17,7 @@ from jaxseq.sharding import constrain, param
 
 class Block(nn.Module):
     """s x + mixer(norm(x)), then x + mlp(norm(x)) or, "parallel", both at once of one norm; s is a learned scalar if
-    `config.residual_scale`.
+    `config.residual_scale`. For mixers in `config.post_norm` s x + norm(mixer(x)), then x + norm(mlp(x)).
     """
 
     config: ModelConfig
@@ -32,17 +32,24 @@ class Block(nn.Module):
         See Mixer for reset, mask and depth, which only mixers with `uses_depth` are given.
         """
         config = self.config
-        normed = norm(self, "mixer_norm", x, config)
+        before, after = (self._same, self._norm) if self.mixer in config.post_norm else (self._norm, self._same)
+        normed = before("mixer_norm", x)
         y, state, first = self.mix(normed, state, reset, mask, depth)
-        y = self._skip(x) + y
+        y = self._skip(x) + after("mixer_norm", y)
         if config.hidden:
-            normed = normed if config.residual == "parallel" else norm(self, "mlp_norm", y, config)
-            y = y + MLP(config.hidden, config.mlp, config.mlp_bias, name="mlp")(normed)
+            normed = normed if config.residual == "parallel" else before("mlp_norm", y)
+            y = y + after("mlp_norm", MLP(config.hidden, config.mlp, config.mlp_bias, name="mlp")(normed))
         return constrain(y, "batch", "time", None), state, first
 
     def mix(self, x: jax.Array, state: Any, reset: Any, mask: Any, depth: Depth | None) -> tuple[jax.Array, Any, Any]:
         """The mixer of x, its state, and what its first layer gives. Inside `@nn.compact`."""
         return run(make_mixer(self.config, self.mixer, name="mixer"), x, state, reset, mask, depth)
+
+    def _norm(self, name: str, x: jax.Array) -> jax.Array:
+        return norm(self, name, x, self.config)
+
+    def _same(self, name: str, x: jax.Array) -> jax.Array:
+        return x
 
     def _skip(self, x: jax.Array) -> jax.Array:
         if not self.config.residual_scale:

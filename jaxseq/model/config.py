@@ -27,6 +27,8 @@ class ModelConfig:
       norm, norm_eps: RMSNorm or LayerNorm with a bias, before each layer and at the end.
       shared_layers: every pass through the pattern has the same parameters, as in the Universal Transformer
         (arXiv 1807.03819): layers / len(pattern) passes, each with a state of its own.
+      post_norm: mixers whose blocks norm what the mixer and the MLP give, before it is added, and not what they take,
+        as in OLMo 2 (arXiv 2501.00656, section 3). With residual "sequential".
       tied: the head shares the embedding.
       embedding_scale: factor on the embeddings; Griffin's is √width.
       embedding_norm: a norm right after the embedding, as in RWKV.
@@ -49,6 +51,7 @@ class ModelConfig:
     residual_scale: bool = True
     norm: Literal["rms", "layer"] = "rms"
     norm_eps: float = 1e-6
+    post_norm: tuple[str, ...] = ()
     shared_layers: bool = False
     tied: bool = False
     embedding_scale: float = 1.0
@@ -75,6 +78,11 @@ class ModelConfig:
                 raise ValueError(f"model.shared_layers must be False with {name}, whose parameters start by depth")
         for name, options in self.options.items():
             _check_options(name, options)
+        for name in self.post_norm:
+            if name not in MIXERS:
+                raise unknown("model.post_norm", name, MIXERS)
+        if self.post_norm and self.residual != "sequential":
+            raise ValueError(f"model.residual must be 'sequential' with post_norm, got {self.residual!r}")
 
     @property
     def repeats(self) -> int:

@@ -26,8 +26,8 @@ METHODS = {  # what "auto" may take, of every op that has methods of its own
     "matrix_scan": SCAN,
     "log_linear_scan": ("sequential", "associative"),
     "cell_scan": ("sequential", *KERNELS),
-    "linear_attention": SCAN,
-    "delta_rule": SCAN,
+    "linear_attention": (*SCAN, "kernel:tpu"),
+    "delta_rule": (*SCAN, "kernel:tpu"),
     "dplr_attention": SCAN,
 }
 MADE_OF = {  # the others run these
@@ -92,7 +92,8 @@ def explain(op: str, shape: Sequence[int], platform: str | None = None) -> str:
 
     Returns:
       A line with the method, and one for every measurement with what it was made on and by: times, forward and
-      backward, over that of the fastest method. Or that nothing has been timed there.
+      backward, over that of the fastest method, or bytes that a compiled program moves over the fewest. Or that
+      nothing has been measured there.
 
     Raises:
       ValueError: an op or a platform that is not known, a shape of fewer than two axes.
@@ -129,7 +130,8 @@ def _distance(measured: Sequence[int], shape: Sequence[int]) -> float:
 def _evidence(row: Row) -> str:
     ratios = ", ".join(f"{name} {ratio:g}" for name, ratio in sorted(row.ratios.items(), key=lambda item: item[1]))
     where = f"{row.shape} {row.dtype} {row.variant}, {row.device}, {row.date}"
-    return f"{ratios} (times over the fastest) at {where}: {row.command}"
+    best = "fastest" if row.what == "times" else "fewest"
+    return f"{ratios} ({row.what} over the {best}) at {where}: {row.command}"
 
 
 def _by_platform(chosen: Mapping[str, str], methods: Mapping[str, Function], differentiated: bool) -> Function:

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from jaxseq.ops.checks import accumulation_dtype, check_shapes
 from jaxseq.ops.decay import decayed_scores
 from jaxseq.ops.dplr import dplr_attention
+from jaxseq.ops.fused_attention import apply_scale, make_call
+from jaxseq.ops.fused_delta import Parts, fits, fused
 from jaxseq.ops.matrix_state import attend, check, from_start, outer, product, read_state, to_end, write
 from jaxseq.ops.triangular import unit_lower_solve
 
@@ -50,13 +52,16 @@ def delta_rule(
       beta: how much of the old value is replaced (B, T, H).
       log_a: logarithm of the decays, finite, one per head (B, T, H) or one per key channel (B, T, H, K), float32 or
         wider; no decay if None.
-      state, scale, reset, mask, chunk, method: as in `dplr_attention`.
+      state, scale, reset, mask, chunk: as in `dplr_attention`.
+      method: as in `dplr_attention`, or "kernel" (one fused pass on TPU; float32 sums, at most one decay per head,
+        reverse-mode derivatives only); "auto" has the kernel's derivatives where it may take that.
 
     Returns:
       y (B, T, H, V) in v's dtype and the state after the last step (B, H, K, V), as in `dplr_attention`.
 
     Raises:
-      ValueError: as in `dplr_attention`, or heads of q that do not divide those of v.
+      ValueError: as in `dplr_attention`, heads of q that do not divide those of v, or a kernel where there is none or
+        that does not take these arrays.
     """
     sizes = check_shapes(q=(q, "B T G K"), v=(v, "B T H V"))
     check_shapes(q=(q, "B T G K"), k=(k, "B T G K"))
@@ -64,6 +69,14 @@ def delta_rule(
     if sizes["G"] < 1 or sizes["H"] % sizes["G"]:
         raise ValueError(f"the heads of q must divide those of v, got {sizes['G']} and {sizes['H']}")
     check(q, k, v, state, log_a, reset, mask, chunk, beta=beta)
+    dtype = accumulation_dtype(q, k, v, beta, log_a, state)
+    if fits(method, dtype, log_a):
+        scale, q = apply_scale(scale, q.astype(dtype))
+        tokens = q, k.astype(dtype), v.astype(dtype), beta.astype(dtype)
+        size = (v.shape[0], v.shape[2], q.shape[3], v.shape[3])
+        start = jnp.zeros(size, dtype) if state is None else state.astype(dtype)
+        y, last = fused(make_call(method, chunk, scale, v), Parts(_within, _step), *tokens, log_a, start, reset, mask)
+        return y.astype(v.dtype), last
     tokens = {"q": q * scale, "k": k, "v": v, "beta": beta[..., None]}
     return attend("delta_rule", _within, _step, tokens, log_a, state, reset, mask, chunk, method)
 

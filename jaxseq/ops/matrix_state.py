@@ -98,13 +98,17 @@ def attend(op, within, step, tokens, log_a, state, reset, mask, chunk, method):
     x = {name: _where(mask, y).astype(dtype) for name, y in tokens.items()}
     if log_a is not None:
         x["log_a"] = _where(mask, log_a if log_a.ndim == 4 else log_a[..., None]).astype(dtype)
-    methods = {
-        "chunked": partial(_chunked, within, chunk=chunk),
-        "associative": partial(_associative, within, chunk=chunk),
-        "sequential": partial(_sequential, step, chunk=chunk),
-    }
-    y, state = dispatch(op, method, methods, (*v.shape, size[2]))(x, grouped(state, groups), reset)
+    run = dispatch(op, method, methods(within, step), (*v.shape, size[2]))
+    y, state, _ = run(x, grouped(state, groups), reset, chunk=chunk)
     return y.astype(v.dtype), heads(state)
+
+
+def methods(within, step):
+    """By name the ways to run chunks and steps: (x, state, reset, chunk=, keep=) -> y, the last state and, if to `keep`
+    them, the states before all chunks (M, B, G, R, K, V), with which `pulled` does without those of the forward pass.
+    """
+    runs = {"chunked": (_chunked, within), "associative": (_associative, within), "sequential": (_sequential, step)}
+    return {name: partial(run, part) for name, (run, part) in runs.items()}
 
 
 def from_start(x, log_a, *, exclusive=False):
@@ -133,23 +137,52 @@ def outer(k, v):
     return k[..., :, None] * v[..., None, :]
 
 
-def _chunked(within, x, state, reset, *, chunk):
+def _chunked(within, x, state, reset, *, chunk, keep=False):
     """One chunk after the other; the backward pass makes what is in a chunk again from the state before it."""
 
     def body(S, x):
-        broken, x = _contain(x)
-        bad = ~jnp.all(jnp.isfinite(S), axis=(-2, -1), keepdims=True)
-        S = jnp.where(bad, 0, S)
-        y, written = within(lambda q: _of_this_document(x, product(q, S)), **_values(x))
-        broken = broken | (bad & _of_this_document(x, jnp.ones_like(broken)))
-        S = _cut(x, _decay(x, S) * S) + written
-        return S * _nan_where(broken[..., -1:, :], S), y * _nan_where(broken, y)
+        after, y = _advance(within, x, S)
+        return after, (y, S if keep else None)
 
-    last, y = lax.scan(jax.checkpoint(body), state, _chunks(x, reset, chunk))
-    return join(y, x["v"].shape[1]), last
+    last, (y, before) = lax.scan(jax.checkpoint(body), state, _chunks(x, reset, chunk))
+    return join(y, x["v"].shape[1]), last, before
 
 
-def _associative(within, x, state, reset, *, chunk):
+def pulled(within, x, before, reset, g, last, *, chunk):
+    """The cotangents of x and the state, one chunk after the other, given the states `before` all of them and the
+    cotangents g of y and `last` of the last state.
+    """
+
+    def apart(x):
+        found = _chunks(x, reset, chunk)
+        rest = {name: found.pop(name) for name in ("document", "before")}
+        return found, rest
+
+    arrays, pull_chunks, rest = jax.vjp(apart, x, has_aux=True)
+
+    def body(R, x):
+        arrays, rest, S, g = x
+        _, pull = jax.vjp(lambda arrays, S: _advance(within, arrays | rest, S), arrays, S)
+        cotangents, R = pull((R, g))
+        return R, cotangents
+
+    groups, size = x["q"].shape[2], min(chunk, g.shape[1])
+    first, cotangents = lax.scan(body, last, (arrays, rest, before, split(g, groups, size)), reverse=True)
+    return pull_chunks(cotangents)[0], first
+
+
+def _advance(within, x, S):
+    """The state after a chunk, and y of its steps."""
+    broken, x = _contain(x)
+    bad = ~jnp.all(jnp.isfinite(S), axis=(-2, -1), keepdims=True)
+    S = jnp.where(bad, 0, S)
+    y, written = within(lambda q: _of_this_document(x, product(q, S)), **_values(x))
+    broken = broken | (bad & _of_this_document(x, jnp.ones_like(broken)))
+    S = _cut(x, _decay(x, S) * S) + written
+    return S * _nan_where(broken[..., -1:, :], S), y * _nan_where(broken, y)
+
+
+def _associative(within, x, state, reset, *, chunk, keep=False):
     """All chunks side by side, then their states."""
     time, columns = x["v"].shape[1], x["v"].shape[3]
     x = _chunks(x, reset, chunk)
@@ -164,7 +197,7 @@ def _associative(within, x, state, reset, *, chunk):
     states = run(total, written, state, reset=cut, mask=None, reverse=False)
     before = jnp.swapaxes(previous(states, state, None), 0, 1)
     y = y[..., :columns] + _of_this_document(x, product(y[..., columns:], before))
-    return join(y * _nan_where(broken, y), time), states[:, -1]
+    return join(y * _nan_where(broken, y), time), states[:, -1], before if keep else None
 
 
 def _as_map(within, x):
@@ -177,7 +210,7 @@ def _as_map(within, x):
     return y, written + _decay(x, identity) * identity
 
 
-def _sequential(step, x, state, reset, *, chunk):
+def _sequential(step, x, state, reset, *, chunk, keep=False):
     """One step at a time; the backward pass repeats the steps of a chunk from the state before it."""
     groups, size, time = x["q"].shape[2], min(chunk, x["v"].shape[1]), x["v"].shape[1]
 
@@ -189,8 +222,13 @@ def _sequential(step, x, state, reset, *, chunk):
     steps = {name: jnp.moveaxis(split(y, groups, size), 4, 1) for name, y in x.items()}
     starts = None if reset is None else jnp.moveaxis(split(reset, 1, size), 4, 1)
     xs = (starts, steps.pop("q"), steps.pop("log_a", None), steps)
-    last, y = lax.scan(jax.checkpoint(partial(lax.scan, body)), state, xs)
-    return join(jnp.moveaxis(y, 1, 4), time), last
+
+    def steps_of_a_chunk(S, x):
+        last, y = lax.scan(body, S, x)
+        return last, (y, S if keep else None)
+
+    last, (y, before) = lax.scan(jax.checkpoint(steps_of_a_chunk), state, xs)
+    return join(jnp.moveaxis(y, 1, 4), time), last, before
 
 
 def _chunks(x: dict[str, Any], reset: jax.Array | None, chunk: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One measurement: `ratios` are times of forward and backward pass over that of the fastest method."""
+    """One measurement: `ratios` are those of `what` in a forward and backward pass, over that of the best method."""
 
     op: str
     variant: str
@@ -18,6 +18,7 @@ class Row(NamedTuple):
     device: str
     date: str
     command: str
+    what: str = "times"
 
 
 UNTIMED = {  # without a kernel and without a measurement: matmuls in chunks, or logarithmic depth
@@ -36,6 +37,10 @@ UNTIMED = {  # without a kernel and without a measurement: matmuls in chunks, or
 CPU = ("cpu x 1, 2 cores", "2026-11-21", "python launch/benchmark.py ops")
 FLOAT = "float32"
 MATRIX = (2, 2048, 4, 64, 64)
+
+# Compiled for a chip that was not there: HBM bytes, not times.
+TPU = ("TPU v5e, compiled and not run", "2026-11-22", "python launch/benchmark.py static --topology=v5e:2x2", "bytes")
+WIDE = (4, 2048, 16, 128, 128)
 
 
 def _scan(sequential: float, associative: float, chunked: float) -> dict[str, float]:
@@ -60,5 +65,7 @@ ROWS = (
     Row("delta_rule", "none", "cpu", MATRIX, FLOAT, _scan(7.36, 2.41, 1.0), *CPU),
     Row("delta_rule", "scalar", "cpu", MATRIX, FLOAT, _scan(6.13, 1.49, 1.0), *CPU),
     Row("delta_rule", "vector", "cpu", MATRIX, FLOAT, _scan(4.05, 1.58, 1.0), *CPU),
+    Row("linear_attention", "scalar", "tpu", WIDE, FLOAT, {"kernel:tpu": 1.0, "chunked": 1.58}, *TPU),
+    Row("delta_rule", "scalar", "tpu", WIDE, FLOAT, {"kernel:tpu": 1.0, "chunked": 1.98}, *TPU),
     Row("dplr_attention", "vector", "cpu", MATRIX, FLOAT, _scan(3.62, 2.02, 1.0), *CPU),
 )

@@ -44,6 +44,7 @@ class Auto:
         """The states of the system and their certificate."""
         lanes, time = jax.tree.leaves(system.h0)[0].size, length(system)
         fits = is_channelwise(cell, system) and jax.tree.leaves(system.h0)[0].dtype == jnp.float32
+        fits &= system.tolerance is None
         solvers = {platform: self.choose(cell, lanes, time, platform, fits)[0] for platform in PLATFORMS}
         if len(set(solvers.values())) == 1:
             return solvers["cpu"].run(cell, system, guess)
@@ -54,6 +55,11 @@ class Auto:
     def linear_method(self) -> str:
         """The method of the linear recurrence of the derivatives."""
         return SHARDED if split_in_time() else "auto"
+
+    def steps(self, cell: Any) -> bool:
+        """Whether it steps through states that mix on every platform, so that nothing needs their Jacobians."""
+        mixing = isinstance(cell.structure, Heads) and not _small(cell.structure.size)
+        return mixing and not split_in_time()
 
     def choose(self, cell: Any, lanes: int, time: int, platform: str, fits: bool = True) -> tuple[Any, str]:
         """The solver and the reason for it, for B · D = `lanes` channels and `time` steps that fit a kernel or not."""
@@ -93,6 +99,10 @@ def explain(cell: Any, batch: int, time: int, platform: str | None = None) -> st
 
 
 def _mixing(newton: Callable[..., Newton], size: int | None) -> tuple[Any, str]:
-    if size is not None and size <= LARGEST_HEAD:
+    if _small(size):
         return newton(), f"heads of at most {LARGEST_HEAD} channels: matrices small enough to compose (estimated)"
     return Sequential(), f"over {LARGEST_HEAD} channels mix: composing their matrices costs more than steps (estimated)"
+
+
+def _small(size: int | None) -> bool:
+    return size is not None and size <= LARGEST_HEAD

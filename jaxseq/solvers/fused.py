@@ -33,8 +33,12 @@ class FusedNewton:
     linear_method: ClassVar[str] = "auto"  # of the linear recurrence of the derivatives
 
     def run(self, cell: Any, system: System, guess: Any = None) -> tuple[Any, Certificate]:
-        """The states of the system and their certificate. Raises ValueError for a cell whose channels mix."""
-        params, u, h0, reset, mask = system
+        """The states of the system and their certificate. Raises ValueError for a cell whose channels mix, and
+        for a tolerance given to `solve`.
+        """
+        params, u, h0, reset, mask, tolerance = system
+        if tolerance is not None:
+            raise ValueError("tolerance must be the solver's own for FusedNewton, whose kernel is compiled for it")
         if not is_channelwise(cell, system):
             raise ValueError(f"FusedNewton needs a channelwise cell, and u of the shape of h, got {cell}")
         dtype = jax.tree.leaves(h0)[0].dtype

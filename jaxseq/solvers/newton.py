@@ -102,20 +102,23 @@ class Newton:
     def solve(self, cell: Any, system: System, guess: Any) -> Progress:
         """The iterations, without what follows a failure."""
         steps = partial(self.linearise, cell, system), partial(self.increment, cell, system)
-        return iterate(*steps, guess, self.bound(guess), self.max_iterations)
+        return iterate(*steps, guess, self.bound(system), self.max_iterations)
 
-    def bound(self, h: Any) -> float:
-        """The tolerance for states of that dtype."""
-        name = jax.tree.leaves(h)[0].dtype.name
+    def bound(self, system: System) -> Any:
+        """The system's own tolerance, or else this solver's for states of that dtype."""
+        if system.tolerance is not None:
+            return system.tolerance
+        name = jax.tree.leaves(system.h0)[0].dtype.name
         return TOLERANCE.get(name, TOLERANCE["float32"]) if self.tolerance is None else self.tolerance
 
     def _run(self, cell: Any, system: System, guess: Any) -> tuple[Any, Certificate]:
         progress = self.solve(cell, system, guess)
-        certificate = certify(progress, self.bound(guess))
+        tolerance = self.bound(system)
+        certificate = certify(progress, tolerance)
         if self.on_failure != "sequential":
             return progress.h, certificate
         budget = 2 * self.max_iterations if self.searches else 0
-        helped = partial(rescue, cell, self.bound(guess), budget)
+        helped = partial(rescue, cell, tolerance, budget)
         return lax.cond(
             jnp.all(certificate.status == 0), lambda *args: (args[1].h, args[2]), helped, system, progress, certificate
         )
@@ -197,6 +200,6 @@ class DampedNewton(Newton):
         steps = partial(self.linearise, cell, system), partial(self.increment, cell, system)
         rows = jax.tree.leaves(guess)[0].shape[0]
         start = Progress(guess, jnp.zeros(rows, jnp.int32), steps[0](guess)[0])
-        options = {"tolerance": self.bound(guess), "budget": self.max_iterations, "damping": self.damping}
+        options = {"tolerance": self.bound(system), "budget": self.max_iterations, "damping": self.damping}
         project = getattr(cell, "project", lambda h: h)
         return search(cell.structure, *steps, project, start, **options)

@@ -37,8 +37,12 @@ class Sequential:
         h = self._states(cell, system)
         return h, certify_steps(h, jnp.zeros(jax.tree.leaves(h)[0].shape[0], jnp.int32), Status.CONVERGED)
 
+    def steps(self, cell: Any) -> bool:
+        """Whether states that mix are stepped through, so that nothing needs their Jacobians."""
+        return isinstance(cell.structure, Heads)
+
     def _states(self, cell: Any, system: System) -> Any:
-        params, u, h0, reset, mask = system
+        params, u, h0, reset, mask, _ = system
         fits = is_channelwise(cell, system)
         if self.method == "kernel" and not fits:
             raise ValueError(f"method 'kernel' of Sequential needs a channelwise cell, and u of h's shape: got {cell}")

@@ -17,7 +17,6 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.core import Tracer
 
 from jaxseq.ops.checks import accumulation_dtype, check_bool
-from jaxseq.solvers.heads import Heads
 from jaxseq.solvers.newton import Newton
 from jaxseq.solvers.sequential import Sequential
 from jaxseq.solvers.solution import Solution, Status, growth
@@ -37,6 +36,7 @@ def solve(
     mask: jax.Array | None = None,
     solver: Any = None,
     guess: Any = None,
+    tolerance: Any = None,
 ) -> Solution:
     """All states of h_t = cell.step(params, h_{t-1}, u_t).
 
@@ -51,13 +51,16 @@ def solve(
       solver: `Newton(...)` (the default), `QuasiNewton`, `DampedNewton`, `FixedPoint`, `Sequential` or `Auto`. A single
         step is simply taken.
       guess: states (B, T, D) to start from, for instance those of the last training step; no gradient reaches them.
+      tolerance: a number in place of the solver's own, see `Newton`. As an argument of a jitted function another one
+        compiles nothing.
 
     Returns:
       Solution with h (B, T, D) in float32 or wider. Differentiable in params, u and h0 through `h` and `final`,
       forwards, backwards, and twice.
 
     Raises:
-      ValueError: shapes that do not fit, a step that changes the state's shape or dtype, an unknown solver.
+      ValueError: shapes that do not fit, a step that changes the state's shape or dtype, an unknown solver, a
+        tolerance that is not one positive number.
       FloatingPointError: a sequence that did not converge, with `on_failure="raise"`.
     """
     solver = Newton() if solver is None else solver
@@ -66,7 +69,7 @@ def solve(
     dtype = accumulation_dtype(*jax.tree.leaves((start, u)))
     start = jax.tree.map(lambda x: jnp.asarray(x, dtype), start)
     _check(cell, params, u, start, reset, mask, solver, guess)
-    system = System(params, u, start, reset, mask)
+    system = System(params, u, start, reset, mask, _tolerance(tolerance, dtype))
     h, certificate = _solve(cell, Sequential() if time == 1 else solver, system, lax.stop_gradient(guess))
     if getattr(solver, "on_failure", "") == "raise":
         _raise_unless_converged(certificate.status, certificate.residual)
@@ -95,7 +98,7 @@ def _moved(cell, solver, primals, tangents):
 
 def _has_jacobian(cell: Any, solver: Any, h: Any) -> bool:
     """Whether the derivatives use the Jacobians themselves: not those of mixing states that were stepped through."""
-    return explicit(cell, h) and not (isinstance(solver, Sequential) and isinstance(cell.structure, Heads))
+    return explicit(cell, h) and not getattr(solver, "steps", lambda cell: False)(cell)
 
 
 def _growth(cell: Any, solver: Any, system: System, h: Any) -> jax.Array:
@@ -132,6 +135,14 @@ def _check(cell: Any, params: Any, u: Any, h0: Any, reset: Any, mask: Any, solve
             f"{type(cell).__name__}.step must return a state like the one it takes, {_shapes(h0, True)}, "
             f"got {_shapes(after, True)}"
         )
+
+
+def _tolerance(value: Any, dtype: Any) -> jax.Array | None:
+    if value is None:
+        return None
+    if np.ndim(value) or not (isinstance(value, Tracer) or value > 0):
+        raise ValueError(f"tolerance must be one positive number, got {value}")
+    return jnp.asarray(value, jnp.finfo(dtype).dtype)
 
 
 def _shapes(tree: Any, dtypes: bool = False) -> Any:

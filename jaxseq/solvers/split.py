@@ -5,11 +5,13 @@ device sends is what its steps do to any δ before them, (A_T ... A_1, δ_T), an
 these each device knows the δ that reaches it; its left neighbour's last state moves by just that. So nothing else
 travels: one collective per iteration (and a one-bit one where rows are split over devices too), however long T is.
 
-Sequences that do not converge are stepped through, one device after another.
+Sequences that do not converge are solved again one device after another, each device's steps from the exact state
+before them: Newton in windows, with all that helps a window there (see `rescue`), stepping in the end.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,10 +20,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxseq.ops.affine_methods import summary
+from jaxseq.ops.algebra import steps
 from jaxseq.ops.placement import mesh_in_force, parts, per_device
 from jaxseq.ops.relay import mine, together
+from jaxseq.solvers.guess import first_guess
 from jaxseq.solvers.iterate import HOPELESS, Certificate
-from jaxseq.solvers.sequential import complete
 from jaxseq.solvers.solution import Status, choose_rows, largest, largest_each_step, leading
 from jaxseq.solvers.system import System, residual
 
@@ -38,7 +41,7 @@ def solve_split(solver: Any, cell: Any, system: System, guess: Any) -> tuple[Any
     """The states and their certificate. Raises ValueError if the devices of the axis do not divide T."""
     timed, rows = partial(_letters, "B T"), partial(_letters, "B")
     u, reset, mask, guesses = (timed(x) for x in (system.u, system.reset, system.mask, guess))
-    letters = System(_letters("", system.params), u, rows(system.h0), reset, mask)
+    letters = System(_letters("", system.params), u, rows(system.h0), reset, mask, _letters("", system.tolerance))
     results: Any = (guesses, Certificate(*["B"] * 4))  # pyright: ignore[reportArgumentType]
     function = partial(_solve, solver, cell, tuple(x for x in mesh_in_force().axis_names if x != AXIS))
     return per_device(function, (system, guess), (letters, guesses), results, (AXIS,))
@@ -56,7 +59,7 @@ class _Shard(NamedTuple):
 
 
 def _solve(solver, cell, others, system, guess):
-    tolerance = solver.bound(guess)
+    tolerance = solver.bound(system)
     left = _from_the_left(jax.tree.map(lambda x: x[:, -1], guess), system.h0)
     rows = jnp.zeros(jax.tree.leaves(guess)[0].shape[0])
     start = _Shard(guess, left, rows.astype(jnp.int32), rows + jnp.inf, rows, rows == 0)
@@ -66,7 +69,7 @@ def _solve(solver, cell, others, system, guess):
     certificate = _certify(cell, system, tolerance, done, failed)
     if solver.on_failure != "sequential":
         return done.h, certificate
-    helped = partial(_step_through, cell, system)
+    helped = partial(_in_turn, solver, cell, system)
     return lax.cond(_any(failed, others), helped, lambda *x: (x[0].h, x[2]), done, failed, certificate)
 
 
@@ -105,28 +108,34 @@ def _certify(cell, system, tolerance, shard, failed):
     return Certificate(shard.iterations, shard.residual, prefix.astype(jnp.int32), status)
 
 
-def _step_through(cell, system, shard, failed, certificate):
-    """One device after another, from the left neighbour's last state."""
+def _in_turn(solver, cell, system, shard, failed, certificate):
+    """The failed rows one device after another, from the left neighbour's last state."""
     number = lax.axis_index(AXIS)
-    start = jnp.zeros(failed.shape, jnp.int32)
+    alone = replace(solver, method="auto")
+
+    def here(h, left):
+        local = system._replace(h0=left)
+        guess = choose_rows(failed, first_guess(cell, local, solver.guess, solver.sweeps), h)
+        return alone.run(cell, local, guess)
 
     def turn(k, carry):
-        h, left = carry
-        stepped = complete(cell, system._replace(h0=left), h, failed, start)
-        h = jax.tree.map(lambda x, y: jnp.where(number == k, x, y), stepped, h)
+        h, left, found = carry
+        h, found = lax.cond(number == k, lambda: here(h, left), lambda: (h, found))
         moved = _from_the_left(jax.tree.map(lambda x: x[:, -1], h), system.h0)
-        return h, jax.tree.map(lambda x, y: jnp.where(number == k + 1, x, y), moved, left)
+        return h, jax.tree.map(lambda x, y: jnp.where(number == k + 1, x, y), moved, left), found
 
-    h, _ = lax.fori_loop(0, lax.axis_size(AXIS), turn, (shard.h, shard.left))
-    finite = jnp.isfinite(largest_each_step(h))
-    time = finite.shape[1]
-    total = time * lax.axis_size(AXIS)
-    here = jnp.where(jnp.all(finite, axis=1), total, number * time + leading(finite))
-    prefix = lax.pmin(here, AXIS).astype(jnp.int32)
-    ok = prefix == total
-    status = jnp.where(ok, Status.FELL_BACK, Status.DIVERGED).astype(jnp.int32)
-    residual = jnp.where(ok, 0, jnp.inf).astype(certificate.residual.dtype)
-    return h, choose_rows(failed, Certificate(certificate.iterations, residual, prefix, status), certificate)
+    h, _, found = lax.fori_loop(0, lax.axis_size(AXIS), turn, (shard.h, shard.left, certificate))
+    rescued = _whole(found, steps(h))
+    iterations = certificate.iterations + rescued.iterations
+    return choose_rows(failed, (h, rescued._replace(iterations=iterations)), (shard.h, certificate))
+
+
+def _whole(each: Certificate, time: int) -> Certificate:
+    """The certificate of whole rows from those of every device's part."""
+    total, before = time * lax.axis_size(AXIS), time * lax.axis_index(AXIS)
+    prefix = lax.pmin(jnp.where(each.exact_prefix >= time, total, before + each.exact_prefix), AXIS)
+    iterations, residual, status = lax.pmax((each.iterations, each.residual, each.status), AXIS)
+    return Certificate(iterations, residual, prefix.astype(jnp.int32), status)
 
 
 def _bound(tolerance: float, size: jax.Array) -> jax.Array:

@@ -16,13 +16,17 @@ from jaxseq.ops.shift import previous
 
 
 class System(NamedTuple):
-    """The data of a recurrence: parameters, inputs u (leaves (B, T, ...)), h0 (B, D) or a tuple, reset, mask (B, T)."""
+    """The data of a recurrence: parameters, inputs u (leaves (B, T, ...)), h0 (B, D) or a tuple, reset, mask (B, T).
+
+    `tolerance` () bounds the residual in place of the solver's own, if there is one.
+    """
 
     params: Any
     u: Any
     h0: Any
     reset: jax.Array | None
     mask: jax.Array | None
+    tolerance: jax.Array | None = None
 
 
 def length(system: System) -> int:

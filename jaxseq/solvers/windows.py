@@ -32,7 +32,7 @@ def in_windows(run: Run, window: int | None, system: System, guess: Any) -> tupl
 
     def one(h0, parts):
         u, reset, mask, guess = parts
-        h, certificate = run(System(system.params, u, h0, reset, mask), guess)
+        h, certificate = run(system._replace(u=u, h0=h0, reset=reset, mask=mask), guess)
         return jax.tree.map(lambda x: x[:, -1], h), (h, certificate)
 
     _, (h, certificates) = lax.scan(one, system.h0, (u, reset, mask, guess))

@@ -6,12 +6,18 @@ import torch
 from transformers import (
     FalconMambaConfig,
     FalconMambaForCausalLM,
+    KimiLinearConfig,
+    KimiLinearForCausalLM,
     Lfm2Config,
     Lfm2ForCausalLM,
     Mamba2Config,
     Mamba2ForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    OlmoHybridConfig,
+    OlmoHybridForCausalLM,
+    Qwen3_5ForCausalLM,
+    Qwen3_5TextConfig,
     RecurrentGemmaConfig,
     RecurrentGemmaForCausalLM,
     RwkvConfig,
@@ -25,6 +31,8 @@ NO_TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 SIZES = {"vocab_size": VOCAB, "hidden_size": D, **NO_TOKENS}
 ROPE = {"rope_type": "default", "rope_theta": 1000.0}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
+TYPES = ["linear_attention", "linear_attention", "full_attention"]
+DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 6}
 
 MODELS = {
     "mamba": lambda: MambaForCausalLM(MambaConfig(**SIZES, state_size=5, num_hidden_layers=2)),
@@ -55,6 +63,41 @@ MODELS = {
             layer_types=["conv", "full_attention"] * 2,
             max_position_embeddings=128,
             rope_parameters=ROPE,
+        )
+    ),
+    "qwen3_5_text": lambda: Qwen3_5ForCausalLM(
+        Qwen3_5TextConfig(
+            **SIZES,
+            **HEADS,
+            **DELTA,
+            head_dim=12,
+            intermediate_size=40,
+            num_hidden_layers=3,
+            layer_types=TYPES,
+            max_position_embeddings=128,
+            rope_parameters=ROPE | {"partial_rotary_factor": 0.5},
+        )
+    ),
+    "olmo_hybrid": lambda: OlmoHybridForCausalLM(
+        OlmoHybridConfig(
+            **SIZES,
+            **HEADS,
+            **DELTA,
+            intermediate_size=40,
+            num_hidden_layers=3,
+            layer_types=TYPES,
+            max_position_embeddings=128,
+        )
+    ),
+    "kimi_linear": lambda: KimiLinearForCausalLM(
+        KimiLinearConfig(
+            **SIZES,
+            intermediate_size=40,
+            num_hidden_layers=2,
+            linear_num_heads=4,
+            linear_head_dim=6,
+            layer_types=["linear_attention"] * 2,
+            mlp_layer_types=["dense"] * 2,
         )
     ),
     "rwkv": lambda: RwkvForCausalLM(

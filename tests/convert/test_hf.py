@@ -8,7 +8,7 @@ import pytest
 
 from jaxseq.convert.architectures import ARCHITECTURES
 from jaxseq.convert.hf import read_hf, read_hf_config, write_hf
-from jaxseq.convert.verify import compare
+from jaxseq.convert.verify import FLOAT32, compare, load
 from jaxseq.sharding import make_mesh
 from tests.convert.classes import MODELS, saved
 
@@ -34,9 +34,18 @@ def test_what_is_written_is_what_was_read(crossed, tmp_path):
     _, again = read_hf(tmp_path, make_mesh((2, 2, 2, 1)))
     jax.tree.map(np.testing.assert_array_equal, again, params)
     before, after = (json.loads((path / "config.json").read_text()) for path in (folder, tmp_path))
-    same = set(before) & set(after) - {"transformers_version", "block_types", "intermediate_size"}
+    tokens = {"pad_token_id", "bos_token_id", "eos_token_id"}  # generation_config.json has them
+    same = set(before) & set(after) - {"transformers_version", "block_types", "intermediate_size"} - tokens
     differ = {name for name in same if before[name] != after[name]}
     assert differ <= {"block_auto_adjust_ff_dim", "ffn_proj_factor"}  # two ways to write the MLP's width
+
+
+def test_transformers_makes_the_same_of_what_is_written(crossed, tmp_path):
+    folder, model, params = crossed
+    write_hf(tmp_path, model.config, params)
+    tokens = np.random.default_rng(0).integers(0, model.config.vocab, (2, 9))
+    expected, found = (load(path, "float32").logits(tokens) for path in (folder, tmp_path))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=FLOAT32 * np.max(np.abs(expected)))
 
 
 def test_every_architecture_is_tried():

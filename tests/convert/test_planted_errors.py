@@ -15,7 +15,9 @@ from tests.convert.classes import saved
 
 
 def swapped(table, names):
-    """The table with two parameters of one shape in each other's place."""
+    """The table, where it has both, with two parameters of one shape in each other's place."""
+    if not set(names) <= {name for entry in table for name in entry.ours}:
+        return table
     turn = dict(zip(names, reversed(names), strict=True))
     return tuple(e._replace(ours=tuple(turn.get(n, n) for n in e.ours)) for e in table)
 
@@ -31,6 +33,9 @@ PLANTED = {
     "mamba2": (swapped, ("mixer.a_log", "mixer.b_dt")),
     "recurrent_gemma": (swapped, ("mixer.w_r", "mixer.w_i")),
     "lfm2": (unturned, ("mixer.w_o",)),
+    "qwen3_5_text": (swapped, ("mixer.w_q", "mixer.w_g")),
+    "olmo_hybrid": (swapped, ("mixer_norm", "mlp_norm")),
+    "kimi_linear": (swapped, ("mixer.w_dt_a", "mixer.w_z_a")),
     "rwkv": (swapped, ("mixer.mu_k", "mixer.mu_r")),
     "xlstm": (swapped, ("mixer.w_i", "mixer.w_f")),
 }

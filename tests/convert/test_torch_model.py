@@ -39,6 +39,10 @@ CASES["para_rnn-dense"] = (
     ("para_rnn",),
     {"para_rnn": {"cell": "lem", "recurrent": "dense", "heads": 2, "inner": 24, "solver": "sequential"}},
 )
+CASES["attention-gated"] = (
+    ("attention",),
+    {"attention": {"heads": 4, "kv_heads": 2, "qk_norm": True, "qk_norm_whole": True, "out_gate": True, "context": 72}},
+)
 FACES = {  # those that tests/mixers does not show, several in one model
     "attention": {"heads": 4, "kv_heads": 1, "head_dim": 6, "qk_norm": True, "rope_fraction": 0.0, "context": 72},
     "channel_mix": {"version": 6},
@@ -142,6 +146,7 @@ STYLES = {
         "shared_layers": True, "mlp": "relu2", "embedding_norm": True, "norm_eps": 1e-3,
     },
     "no mlp": {"mlp_width": 0},
+    "norms after some mixers": {"post_norm": ("hgrn2",)},
 }  # fmt: skip
 MIXED = ("rwkv7", "hgrn2", "short_conv", "hgrn2")  # what depends on a layer's place, and a kind that comes twice
 
@@ -310,8 +315,8 @@ def turned(tensors):
 
 @pytest.mark.parametrize("spoil", [swapped, turned])
 def test_what_is_written_wrong_is_found_and_nothing_is_left(spoil, workdir, tmp_path, monkeypatch):
-    right = torch_folder._written
-    monkeypatch.setattr(torch_folder, "_written", lambda *args: spoil(right(*args)))
+    right = torch_folder.written
+    monkeypatch.setattr(torch_folder, "written", lambda *args: spoil(right(*args)))
     with pytest.raises(ValueError, match=r"the result is not right \(float32, logits\) and was removed"):
         convert(str(workdir), str(tmp_path / "out"), "torch", say=lambda _: None)
     assert not list(tmp_path.iterdir())
@@ -328,14 +333,14 @@ def test_what_is_read_wrong_is_found_and_nothing_is_left(folder, tmp_path, monke
 
 def test_tensors_that_do_not_fit_are_named(workdir, tmp_path, mesh, monkeypatch):
     model, params = load_model(workdir)
-    right = list(torch_folder._written(model.config, params, np.float32))
+    right = list(torch_folder.written(model.config, params, np.float32))
     spoiled = {
         r"must have layers\.0\.mixer\.d \(1 tensors": [x for x in right if x[0] != "layers.0.mixer.d"],
         "have more, which the model has not": [*right, ("more", np.zeros(3, np.float32))],
         r"head must be of shape \(16, 264\), got \(264, 16\)": [(n, x.T if n == "head" else x) for n, x in right],
     }
     for i, (message, tensors) in enumerate(spoiled.items()):
-        monkeypatch.setattr(torch_folder, "_written", lambda *_, t=tensors: t)
+        monkeypatch.setattr(torch_folder, "written", lambda *_, t=tensors: t)
         (tmp_path / str(i)).mkdir()
         write_torch(tmp_path / str(i), model.config, params)
         with pytest.raises(ValueError, match=message):

@@ -58,7 +58,7 @@ def test_other_sources_are_files(tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("partiy:100", "data.source='partiy:100' must name one of the tasks a5, parity"),
+        ("partiy:100", "data.source='partiy:100' must name one of the tasks a5, a5_cycles, parity"),
         ("parity:0", "data.source='parity:0' must have a length of at least 1"),
     ],
 )
@@ -72,12 +72,24 @@ def test_an_unknown_split_is_refused():
         open_source("parity:3").documents("all")
 
 
-def test_the_last_byte_of_a_word_is_the_product_of_its_even_permutations():
-    even = [p for p in permutations(range(5)) if sum(a > b for a, b in combinations(p, 2)) % 2 == 0]
-    documents = open_source("a5:12").documents("train")
-    for i in range(0, len(documents), 500):
+EVEN = [p for p in permutations(range(5)) if sum(a > b for a, b in combinations(p, 2)) % 2 == 0]
+LETTERS = {
+    "a5": {128 + i: p for i, p in enumerate(EVEN)},
+    "a5_cycles": dict(zip(b"aAbB", [(1, 2, 3, 4, 0), (4, 0, 1, 2, 3), (1, 2, 0, 3, 4), (2, 0, 1, 3, 4)], strict=True)),
+}
+
+
+@pytest.mark.parametrize("task", LETTERS)
+def test_the_last_byte_of_a_word_is_the_product_of_its_even_permutations(task):
+    documents = open_source(f"{task}:12").documents("train")
+    for i in range(40):
         word, answer = documents[i].split(b"=")
         places = list(range(5))
         for letter in word:
-            places = [even[letter - 128][x] for x in places]
-        assert answer == bytes([128 + even.index(tuple(places))])
+            places = [LETTERS[task][letter][x] for x in places]
+        assert answer == bytes([128 + EVEN.index(tuple(places))])
+
+
+def test_words_of_cycles_reach_all_sixty_permutations():
+    documents = open_source("a5_cycles:20").documents("test")
+    assert {documents[i][-1] for i in range(len(documents))} == set(range(128, 188))

@@ -13,6 +13,7 @@ import pytest
 from jaxseq.experiment import DataConfig, Experiment, OptimConfig, TrainConfig
 from jaxseq.model import ModelConfig
 from jaxseq.train import run as training
+from tests.flags import QUICK
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = (
@@ -64,8 +65,7 @@ def small_flags(source, **fields):
 
 def environment():
     """One CPU device, whatever the tests themselves use."""
-    flags = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags), "PYTHONPATH": str(ROOT)}
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK, "PYTHONPATH": str(ROOT)}
 
 
 def run(script, *flags):

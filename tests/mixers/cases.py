@@ -10,6 +10,7 @@ OPTIONS = {
     "attention": [
         {"heads": 2, "window": 8},
         {"heads": 4, "kv_heads": 2, "context": 64, "rope_fraction": 0.5, "out_bias": True},
+        {"heads": 4, "kv_heads": 2, "context": 64, "qk_norm": True, "qk_norm_whole": True, "out_gate": True},
     ],
     "block_lrnn": [{"block": 4, "hidden": 20}],
     "channel_mix": [{"hidden": 24, "out_gain": 1.0}, {"version": 4, "hidden": 24, "out_gain": 1.0}],

@@ -1,15 +1,22 @@
 """What ParaRNN promises beyond the contract: any cell, any solver, and figures of its solves."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.core import meta
 
+from jaxseq import solvers
 from jaxseq.cells import CELLS
+from jaxseq.experiment import DataConfig, Experiment, TrainConfig
 from jaxseq.mixers.para_rnn import SOLVERS, ParaRNN, summary
+from jaxseq.model import ModelConfig
 from jaxseq.solvers import Newton, Solution, Status, solve
 from jaxseq.solvers.jacobian import largest_jacobian
+from tests.e2e.conftest import train
 
 B, T, D = 2, 12, 8
 REPORTED = {"iterations", "iterations_max", "converged", "fell_back", "residual"}
@@ -74,6 +81,39 @@ def test_it_reports_its_solves(x):
     stable = seen["stability"]
     assert set(stable) == {"growth", "jacobian"}
     assert stable["growth"] <= jnp.log(stable["jacobian"])
+
+
+def test_recurrent_weights_that_grow_raise_the_alarm(x):
+    mixer = ParaRNN(width=D)
+    params = meta.unbox(mixer.init(jax.random.key(0), x[:, :1]))["params"]
+
+    @jax.jit
+    def seen(size):
+        grown = {**params, "cell": {**params["cell"], "a": size * params["cell"]["a"]}}
+        return mixer.apply({"params": grown}, x, mutable=["diagnostics", "stability"])[1]
+
+    found = [seen(size) for size in (1.0, 10.0, 100.0)]
+    spent = [float(one["diagnostics"]["iterations_max"]) for one in found]
+    jacobians = [float(one["stability"]["jacobian"]) for one in found]
+    assert spent[0] < spent[1] < spent[2]
+    assert jacobians[0] < 1 < jacobians[1] < jacobians[2]
+
+
+@pytest.mark.slow
+def test_training_by_newton_and_by_stepping_gives_one_loss_curve(tmp_path):
+    def losses(solver):
+        config = Experiment(
+            model=ModelConfig(width=16, layers=1, options={"para_rnn": {"solver": solver}}),
+            data=DataConfig(source=str(Path(solvers.__file__).parent / "*.py"), length=32, batch=8),
+            train=TrainConfig(steps=500, log_every=1, eval_every=0, eval_batches=1, save_every=0, sample_tokens=0),
+        )
+        train(config, str(tmp_path / solver))
+        return [json.loads(line)["loss"] for line in (tmp_path / solver / "metrics.jsonl").read_text().splitlines()]
+
+    newton, sequential = np.array(losses("newton")), np.array(losses("sequential"))
+    assert len(newton) == 500
+    assert newton[-1] < newton[0] - 2
+    np.testing.assert_allclose(newton, sequential, rtol=0, atol=1e-3)
 
 
 def test_a_summary_takes_means_of_some_and_the_worst_of_others():

@@ -54,6 +54,22 @@ def test_a_parallel_residual_adds_mixer_and_mlp_of_one_norm(close):
     close(logits(model, params), head(params, x + mixer(normed) + inner @ mlp["w_down"]))
 
 
+def test_norms_after_mixer_and_mlp_norm_what_is_added(close):
+    config = replace(CONFIG, post_norm=("lru",), residual_scale=False)
+    model, params = made(config)
+    block, mixer = pieces(params, config)
+    x = params["embedding"][TOKENS]
+    x = x + rms_norm(mixer(x), block["mixer_norm"])
+    mlp = block["mlp"]
+    inner = (nn.silu(x @ mlp["w_gate"]) * (x @ mlp["w_up"])) @ mlp["w_down"]
+    close(logits(model, params), head(params, x + rms_norm(inner, block["mlp_norm"])))
+
+
+def test_norms_after_need_a_sequential_residual():
+    with pytest.raises(ValueError, match="model.residual must be 'sequential' with post_norm, got 'parallel'"):
+        replace(CONFIG, post_norm=("lru",), residual="parallel")
+
+
 def test_a_geglu_has_biases_and_a_scaled_embedding_and_a_cap_do_what_they_say(close):
     config = replace(CONFIG, mlp="geglu", mlp_bias=True, embedding_scale=D**0.5, logit_cap=3.0, residual_scale=False)
     model, params = made(config)

@@ -114,7 +114,8 @@ def test_a_measurement_outweighs_the_kernel_that_would_be_taken_without_one(monk
 
 @pytest.mark.parametrize("op", METHODS)
 @pytest.mark.parametrize("platform", ["tpu", "gpu"])
-def test_what_was_not_timed_runs_the_kernel_of_its_platform_or_matmuls_or_in_logarithmic_depth(op, platform):
+def test_what_was_not_timed_runs_the_kernel_of_its_platform_or_matmuls_or_in_log_depth(op, platform, monkeypatch):
+    monkeypatch.setattr(choice, "ROWS", ())
     kernel = f"kernel:{platform}"
     wanted = kernel if kernel in METHODS[op] else UNTIMED[op]
     assert choose(op, (2, 16, 4), platform, METHODS[op]) == wanted
@@ -170,11 +171,18 @@ def test_the_measurement_that_decided_is_told(two_shapes):
 
 
 def test_what_was_not_timed_is_told():
-    told = explain("exponential_attention", MATRIX, "tpu")
+    told = explain("softmax_scan", (2, 16, 4), "tpu")
     assert told.splitlines() == [
-        f"exponential_attention (made of linear_attention) at {MATRIX} on tpu: chunked",
+        "softmax_scan (made of linear_scan) at (2, 16, 4) on tpu: kernel:tpu",
         "  compiled, not timed: no measurement on this platform",
     ]
+
+
+def test_bytes_that_were_counted_are_not_told_as_times():
+    told = explain("exponential_attention", MATRIX, "tpu").splitlines()
+    assert told[0] == f"exponential_attention (made of linear_attention) at {MATRIX} on tpu: kernel:tpu"
+    assert "kernel:tpu 1, chunked 1.58 (bytes over the fewest)" in told[1]
+    assert "TPU v5e, compiled and not run" in told[1]
 
 
 def test_the_platform_is_the_one_in_use_if_none_is_named():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxseq.cells import CELLS
-from jaxseq.solvers import Auto, FusedNewton, Sequential, Status, explain, solve
+from jaxseq.solvers import Auto, FusedNewton, Newton, Sequential, Status, explain, solve
 
 PARA_GRU = CELLS["para_gru"](8, 8)
 
@@ -61,3 +61,26 @@ def test_fused_windows_refuse_cells_that_mix():
     params = cell.init(jax.random.key(0))
     with pytest.raises(ValueError, match="FusedNewton needs a channelwise cell"):
         solve(cell, params, cell.inputs(params, jnp.ones((1, 4, 8))), solver=FusedNewton())
+
+
+def test_fused_windows_refuse_a_tolerance_that_their_kernel_does_not_know():
+    params, u = problem()
+    with pytest.raises(ValueError, match="tolerance must be the solver's own for FusedNewton"):
+        solve(PARA_GRU, params, u, solver=FusedNewton(), tolerance=1e-3)
+
+
+def test_fused_windows_keep_to_their_budget():
+    params, u = problem()
+    found = jax.jit(lambda p, u: solve(PARA_GRU, p, u, solver=FusedNewton(max_iterations=1, method="interpret:tpu")))
+    np.testing.assert_array_equal(found(params, u).status, [Status.FELL_BACK] * 2)
+
+
+def test_what_it_steps_through_is_derived_without_jacobians():
+    cell = CELLS["gru"](24, 24)
+    params = cell.init(jax.random.key(0))
+    u = cell.inputs(params, jnp.ones((2, 10, 24)))
+    programs = [
+        jax.jit(jax.grad(lambda p, s=solver: jnp.sum(solve(cell, p, u, solver=s).h))).lower(params).as_text()
+        for solver in (Newton(), Auto())
+    ]
+    assert ["10x1x24x24" in text for text in programs] == [True, False]

@@ -7,15 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseq.analysis.lyapunov import lyapunov_exponent
 from jaxseq.cells import CELLS
 from jaxseq.solvers import DampedNewton, Diagonal, FixedPoint, Newton, QuasiNewton, Sequential, Status, solve
+from jaxseq.solvers.solution import largest
 
 pytestmark = pytest.mark.usefixtures("optimised")  # near chaos every rounding shows
 B, T, D = 2, 256, 8
 run = jax.jit(solve, static_argnames=("cell", "solver"))
 
 
-def hard(name, size=1.0, seed=0):
+def hard(name, size=1.0, seed=0, time=T):
     """A cell, parameters and inputs of unit size; the recurrent weights are drawn, or changed, as the name says."""
     rng = np.random.default_rng(seed)
     kind, _, change = name.partition(":")
@@ -32,7 +34,7 @@ def hard(name, size=1.0, seed=0):
         )
     if change == "forget":
         params["b"] = params["b"].at[cell.gates.index("f")].add(size)
-    x = jnp.asarray(rng.normal(size=(B, T, D)), np.float32)
+    x = jnp.asarray(rng.normal(size=(B, time, D)), np.float32)
     return cell, params, cell.inputs(params, x)
 
 
@@ -52,6 +54,20 @@ def test_the_result_is_the_sequential_one(name, size):
     assert bool(jnp.all(ours.converged))
     assert bool(jnp.all(ours.exact_prefix == T))
     assert deviation(ours.h, exact.h) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "size"), HARD)
+def test_at_two_thousand_steps_the_recurrence_is_solved_and_predictable_states_are_the_sequential_ones(name, size):
+    cell, params, u = hard(name, size, time=2048)
+    exact, ours = (run(cell, params, u, solver=solver) for solver in (Sequential(), Newton()))
+    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(ours.h))
+    assert bool(jnp.all(ours.converged))
+    before = jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (1, 0), (0, 0)))[:, :-1], ours.h)
+    residual = jax.tree.map(jnp.subtract, cell.step(params, before, u), ours.h)
+    assert bool(jnp.all(largest(residual) <= 2e-6 * jnp.maximum(1, largest(ours.h))))
+    if float(lyapunov_exponent(cell, params, u).max()) < 0:
+        assert deviation(ours.h, exact.h) < 1e-4
 
 
 @pytest.mark.parametrize("solver", [Newton, QuasiNewton, DampedNewton, FixedPoint])

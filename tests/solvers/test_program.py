@@ -61,6 +61,23 @@ def test_what_is_called_again_with_another_solver_of_equal_fields_is_not_traced_
     assert len(traces) == 1
 
 
+def test_another_tolerance_compiles_nothing():
+    traces = []
+
+    @jax.jit
+    def run(params, u, tolerance):
+        traces.append(tolerance)
+        solution = solve(CELL, params, u, solver=Newton(on_failure="return"), tolerance=tolerance)
+        return solution.iterations, solution.residual
+
+    params = CELL.init(jax.random.key(0))
+    u = CELL.inputs(params, jax.random.normal(jax.random.key(1), (B, 32, D)))
+    (few, rough), (many, fine) = (run(params, u, tolerance) for tolerance in (1e-2, 1e-6))
+    assert len(traces) == 1
+    assert bool(jnp.all(few < many))
+    assert bool(jnp.all((fine <= 1e-6) & (rough > 1e-6) & (rough <= 1e-2)))
+
+
 def test_a_policy_that_keeps_the_states_does_not_solve_again():
     solver = Newton(method="associative", on_failure="return")
     kept = jax.checkpoint(partial(states, solver=solver), policy=jax.checkpoint_policies.save_only_these_names(SAVED))

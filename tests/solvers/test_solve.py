@@ -114,6 +114,20 @@ def test_two_parts_with_the_state_carried_are_the_whole(solver, close):
     close(second.final, whole.final)
 
 
+def test_the_gradient_of_three_parts_with_the_state_carried_is_that_of_the_whole(close):
+    cell, arguments, flag, weights = problem("user")
+
+    def parts(params, u, h0):
+        found, state = [], h0
+        for start, stop in ((0, 5), (5, 6), (6, T)):
+            here = jax.tree.map(lambda x: x[:, start:stop], (u, flag))  # noqa: B023
+            solution = solve(cell, params, here[0], state, **here[1])
+            found, state = [*found, solution.h], solution.final
+        return jnp.concatenate(found, axis=1), state
+
+    close(jax.jit(partial(gradients, parts))(arguments, weights), expected("user"))
+
+
 def test_without_h0_the_state_starts_at_the_cell_s_own(close):
     cell, (params, u, h0), _, _ = problem("user")
     close(run(cell, params, u).h, run(cell, params, u, jnp.zeros_like(h0)).h)
@@ -178,6 +192,8 @@ WRONG = {
     },
     "reset must have shape (B, T) = (3, 33), got (3, 32)": {"reset": np.zeros((3, 32), bool)},
     "mask must be boolean, got dtype float32": {"mask": np.zeros((3, 33), np.float32)},
+    "tolerance must be one positive number, got 0.0": {"tolerance": 0.0},
+    "tolerance must be one positive number, got [0.1, 0.2]": {"tolerance": [0.1, 0.2]},
     "solver must be Newton(...), Sequential() or another solver, got 'newton'": {"solver": "newton"},
 }
 

@@ -80,6 +80,19 @@ def test_what_does_not_converge_is_stepped_through_device_by_device(close):
     close(solution.h[0], exact.h[0])
 
 
+def test_what_does_not_converge_at_once_is_solved_device_by_device(close):
+    cell, (params, u, h0), _ = problem("para_gru")
+    hard = dict(params, a=4 * jnp.asarray(np.random.default_rng(4).normal(size=(3, D)), np.float32))
+    once, helped = (Newton(method="sharded", max_iterations=6, on_failure=f) for f in ("return", "sequential"))
+    run = jax.jit(lambda solver: solve(cell, hard, u, h0, solver=solver), static_argnums=0)
+    with jax.set_mesh(mesh()):
+        alone, found = run(once), run(helped)
+    assert not bool(jnp.any(alone.converged))
+    np.testing.assert_array_equal(found.status, [Status.CONVERGED] * B)
+    assert bool(jnp.all(found.iterations > alone.iterations))
+    close(found.h, solve(cell, hard, u, h0, solver=Sequential("loop")).h)
+
+
 def test_devices_that_do_not_divide_time_are_refused():
     cell, (params, u, h0), _ = problem("para_gru")
     short = jax.tree.map(lambda x: x[:, :30], u)

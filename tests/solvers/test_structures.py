@@ -125,11 +125,12 @@ def test_a_jacobian_beyond_the_budget_is_refused_with_its_bytes(structure, size)
         assert bool(jnp.all(solve(cell, params, u, solver=solver).converged))
 
 
-def test_a_bfloat16_scan_with_a_float32_residual_takes_at_most_one_more_iteration():
+@pytest.mark.parametrize("time", [2048, pytest.param(16384, marks=pytest.mark.slow)])
+def test_a_bfloat16_scan_with_a_float32_residual_takes_at_most_one_more_iteration(time):
     rng = np.random.default_rng(0)
     cell = CELLS["para_gru"](8, 8)
     params = dict(cell.init(jax.random.key(0)), a=jnp.asarray(rng.uniform(-0.5, 0.5, (3, 8)), np.float32))
-    u = cell.inputs(params, jnp.asarray(rng.normal(size=(2, 2048, 8)), np.float32))
+    u = cell.inputs(params, jnp.asarray(rng.normal(size=(2, time, 8)), np.float32))
     run = jax.jit(solve, static_argnames=("cell", "solver"))
     exact = run(cell, params, u, solver=Sequential())
     wide, narrow = (run(cell, params, u, solver=Newton(scan_dtype=d)) for d in (None, "bfloat16"))

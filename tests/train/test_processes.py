@@ -11,6 +11,7 @@ import pytest
 from jaxseq.config import load_config, override
 from jaxseq.train import train
 from jaxseq.train.rehearsal import LAUNCH, TINY, TOLERANCE, Processes, deviation, rehearse, rows
+from tests.flags import QUICK
 
 CONFIG = LAUNCH.parents[1] / "configs" / "quickstart.py"
 STEPS = 120
@@ -46,9 +47,10 @@ def here(corpus, workdir):
 
 
 @pytest.fixture
-def start(corpus, tmp_path):
+def start(corpus, tmp_path, monkeypatch):
     """start(processes, devices, *flags) runs launch/train.py; none of the processes outlives the test."""
     started = []
+    monkeypatch.setenv("XLA_FLAGS", QUICK)
 
     def run(processes, devices, *flags):
         given = [f"--config={CONFIG}", f"--workdir={tmp_path / 'run'}", "--start_timeout=120"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxseq.convert.architecture import Architecture, Fields, mixer_of, require
+from jaxseq.convert.architecture import Architecture, Fields, mixer_of, require, require_fields
 from jaxseq.convert.table import Table, joined, matrix, same, taps, under
 from jaxseq.mixers.attention import Attention
 from jaxseq.mixers.short_conv import ShortConv
@@ -92,10 +92,8 @@ def _write(config: ModelConfig) -> dict[str, Any]:
     require(config, mlp="swiglu", logit_cap=None)
     attention = mixer_of(config, "attention", Attention)
     kv_heads, head_dim, _ = attention.sizes()
-    wanted = {"window": None, "qk_norm": True, "norm_eps": config.norm_eps, "out_bias": False, "rope_fraction": 1.0}
-    for name, value in wanted.items():
-        if getattr(attention, name) != value:
-            raise ValueError(f"attention.{name} must be {value!r}, got {getattr(attention, name)!r}")
+    built_in = {"window": None, "qk_norm": True, "norm_eps": config.norm_eps, "out_bias": False, "rope_fraction": 1.0}
+    require_fields(attention, "attention", **built_in, qk_norm_whole=False, out_gate=False)
     if head_dim * attention.heads != config.width:
         raise ValueError(f"attention.head_dim must be width / heads, got {head_dim}")
     theirs = {ours: kind for kind, ours in KINDS.items()}

@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jaxseq.convert.architecture import Architecture, Fields, mixer_of, require
+from jaxseq.convert.architecture import Architecture, Fields, mixer_of, require, require_fields
 from jaxseq.convert.table import Table, matrix, same, shifted, taps, under
 from jaxseq.mixers.attention import Attention
 from jaxseq.mixers.rg_lru import RGLRU
@@ -104,8 +104,9 @@ def _write(config: ModelConfig) -> dict[str, Any]:
     kv_heads, head_dim, _ = attention.sizes()
     if attention.heads != recurrent.heads:
         raise ValueError(f"rg_lru.heads must be attention.heads = {attention.heads}, got {recurrent.heads}")
-    if attention.window is None or not attention.out_bias or attention.qk_norm:
-        raise ValueError("attention must have a window, out_bias and no qk_norm")
+    require_fields(attention, "attention", out_bias=True, qk_norm=False, out_gate=False)
+    if attention.window is None:
+        raise ValueError("attention must have a window")
     theirs = {ours: kind for kind, ours in KINDS.items()}
     return {
         "vocab_size": config.vocab,
