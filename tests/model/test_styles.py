@@ -66,7 +66,7 @@ def test_norms_after_mixer_and_mlp_norm_what_is_added(close):
 
 
 def test_norms_after_need_a_sequential_residual():
-    with pytest.raises(ValueError, match="model.residual must be 'sequential' with post_norm, got 'parallel'"):
+    with pytest.raises(ValueError, match=r"model\.residual must be 'sequential' with post_norm, got 'parallel'"):
         replace(CONFIG, post_norm=("lru",), residual="parallel")
 
 
