@@ -187,7 +187,10 @@ def versions() -> dict[str, str]:
 
 
 def read_config(workdir: str | Path) -> Experiment:
-    """The experiment of a workdir. Raises FileNotFoundError where there is none, ValueError where it is unreadable."""
+    """The experiment of a workdir; a field that is younger than it has its default, which is what was done before.
+
+    Raises FileNotFoundError where there is none, ValueError where it is unreadable.
+    """
     path = Path(workdir) / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{workdir}: not a workdir, it has no config.json (train first)")
@@ -195,7 +198,7 @@ def read_config(workdir: str | Path) -> Experiment:
         data = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
-    return from_json(Experiment, data)
+    return from_json(Experiment, data, defaults=True)
 
 
 def read_model(workdir: str | Path, step: int | None = None) -> tuple[Experiment, LanguageModel, Any, int]:

@@ -1,5 +1,7 @@
 """A run that is cut off goes on as if nothing had happened."""
 
+import json
+import shutil
 import signal
 import subprocess
 import time
@@ -72,6 +74,16 @@ def test_a_second_start_says_that_the_run_is_complete(trained, corpus, capsys):
     assert result is not None
     assert result["step"] == 6
     assert (trained / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_from_before_a_field_was_added_is_read_with_its_default(trained, corpus, tmp_path):
+    copied = shutil.copytree(trained, tmp_path / "run")
+    older = json.loads((copied / "config.json").read_text())
+    del older["model"]["post_norm"], older["train"]["ema"]
+    (copied / "config.json").write_text(json.dumps(older))
+    result = train(tiny(corpus), str(copied))
+    assert result is not None
+    assert result["step"] == 6
 
 
 def test_more_steps_go_on_and_the_change_is_shown(corpus, tmp_path, capsys):
