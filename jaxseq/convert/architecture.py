@@ -35,6 +35,7 @@ class Architecture(NamedTuple):
       write_config: the config.json of a ModelConfig; ValueError where the class has no such model.
       span: entries of the pattern that make one of their layers.
       aliases: (name in a layer's table, what files may have in its place).
+      computed: last parts of the names of tensors that follow from config.json: files may have them, nobody reads them.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Architecture(NamedTuple):
     write_config: Callable[[ModelConfig], dict[str, Any]]
     span: int = 1
     aliases: tuple[tuple[str, str], ...] = ()
+    computed: tuple[str, ...] = ()
 
 
 class Fields:
@@ -82,6 +84,7 @@ class Fields:
 
 PLAIN = {  # what most classes have built in
     "residual": "sequential",
+    "residual_factor": 1.0,
     "residual_scale": False,
     "norm": "rms",
     "post_norm": (),

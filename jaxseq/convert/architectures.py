@@ -6,6 +6,7 @@ from jaxseq.convert.families import (
     lfm2,
     mamba,
     mamba2,
+    minimax,
     olmo_hybrid,
     qwen3_5,
     recurrent_gemma,
@@ -22,6 +23,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     qwen3_5.QWEN3_5_LM,
     olmo_hybrid.OLMO_HYBRID_LM,
     kimi_linear.KIMI_LINEAR_LM,
+    minimax.MINIMAX_LM,
     rwkv4.RWKV4_LM,
     xlstm.XLSTM_LM,
 )

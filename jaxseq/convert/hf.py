@@ -124,8 +124,9 @@ class Reader:
         if missing := sorted(expected - set(self._tensors)):
             raise ValueError(f"the safetensors files must have {missing[0]} ({len(missing)} tensors are missing)")
         allowed = {self._architecture.head} if self._config.tied else set()
-        if extra := sorted(set(self._tensors) - expected - allowed):
-            name = self._architecture.name
+        name, computed = self._architecture.name, self._architecture.computed
+        extra = sorted(x for x in set(self._tensors) - expected - allowed if x.rpartition(".")[2] not in computed)
+        if extra:
             raise ValueError(f"the safetensors files have {extra[0]}, which {name} has not ({len(extra)} such)")
 
     def read(self, name: str, index: tuple[Any, ...]) -> np.ndarray:

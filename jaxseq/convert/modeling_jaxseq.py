@@ -284,12 +284,15 @@ class Depth:
       index: 0 for the one nearest to the input.
       bounds: (layers, n) lower bounds of forget gates, a row for each.
       first: what the one with index 0 leaves for the others.
+      place, total: index and layers of all kinds.
     """
 
     layers: int
+    total: int
     bounds: Tensor | None = None
     index: int = 0
     first: Tensor | None = None
+    place: int = 0
 
 
 class Mixer(Part):
@@ -850,7 +853,7 @@ class RetNet(Mixer):
         heads = self.shapes["S"][0]
         if self.form == "retnet":
             return [math.log1p(-(2.0 ** (-5 - head))) for head in range(heads)]
-        left = (depth.layers - 1 - depth.index + 1e-5) / (depth.layers - 1 + 1e-5) + 1e-5
+        left = (depth.total - 1 - depth.place + 1e-5) / (depth.total - 1 + 1e-5) + 1e-5
         return [-(2.0 ** (-8 * (head + 1) / heads)) * left for head in range(heads)]
 
 
@@ -2147,7 +2150,7 @@ def norm(part: nn.Module, name: str, x: Tensor, model: dict[str, Any]) -> Tensor
 
 class Block(Part):
     """s x + mixer(norm(x)), then x + mlp(norm(x)) or, "parallel", both at once of one norm; for mixers in `post_norm`
-    s x + norm(mixer(x)), then x + norm(mlp(x)).
+    s x + norm(mixer(x)), then x + norm(mlp(x)); "deepnorm": s α n + mixer(n), n = norm(x), then α n + mlp(n).
     """
 
     def __init__(self, model: dict[str, Any], kind: str):
@@ -2164,11 +2167,15 @@ class Block(Part):
     def forward(self, x: Tensor, state: State, mask: Mask, depth: Depth) -> tuple[Tensor, State]:
         normed = self._before("mixer_norm", x)
         y, state = self.mixer(normed, state, mask, depth)
+        x = self._stream(x, normed)
         y = (x * self.skip.to(x.dtype) if self.model["residual_scale"] else x) + self._after("mixer_norm", y)
         if self.mlp is not None:
             normed = normed if self.model["residual"] == "parallel" else self._before("mlp_norm", y)
-            y = y + self._after("mlp_norm", self.mlp(normed))
+            y = self._stream(y, normed) + self._after("mlp_norm", self.mlp(normed))
         return y, state
+
+    def _stream(self, x: Tensor, normed: Tensor) -> Tensor:
+        return self.model["residual_factor"] * normed if self.model["residual"] == "deepnorm" else x
 
     def _before(self, name: str, x: Tensor) -> Tensor:
         return x if self.post else norm(self, name, x, self.model)
@@ -2190,7 +2197,7 @@ class Tower(Part):
         """Declares all parameters. Raises ValueError for a mixer that this file does not have."""
         if missing := [kind for kind in model["pattern"] if kind not in MIXERS]:
             raise ValueError(f"pattern must be made of {', '.join(MIXERS)}, got {missing[0]!r}")
-        model = {"post_norm": []} | model  # which older folders do not say
+        model = {"post_norm": [], "residual_factor": 1.0} | model  # which older folders do not say
         self.model, width, pattern = model, model["width"], model["pattern"]
         kinds = pattern if model["shared_layers"] else pattern * (model["layers"] // len(pattern))
         self.declare(embedding=(model["vocab"], width), head=None if model["tied"] else (width, model["vocab"]))
@@ -2212,9 +2219,10 @@ class Tower(Part):
         state = self.init_state(tokens.shape[0]) if state is None else state
         x = self.embedding[tokens] * model["embedding_scale"]
         x = norm(self, "embedding_norm", x, model) if model["embedding_norm"] else x
-        depths = {kind: Depth(self._count(kind), self._bounds(kind)) for kind in pattern}
+        depths = {kind: Depth(self._count(kind), model["layers"], self._bounds(kind)) for kind in pattern}
         for i, before in enumerate(state):
             depth = depths[pattern[i % len(pattern)]]
+            depth.place = i
             x, new = self._layer(i)(x, before, mask, depth)
             depth.index += 1
             after.append(new)

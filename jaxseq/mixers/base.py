@@ -23,12 +23,16 @@ class Depth(NamedTuple):
       layers: how many there are.
       row: this layer's row of what `Mixer.rows` makes of the model's table; None without a table.
       first: (B, T, first_width) from the layer with index 0 (at which it is zeros); None if the mixer gives nothing.
+      place: int32 scalar, the index among layers of all kinds; None where there is no other.
+      total: how many layers of all kinds there are.
     """
 
     index: jax.Array
     layers: int
     row: jax.Array | None = None
     first: jax.Array | None = None
+    place: jax.Array | None = None
+    total: int = 1
 
     @property
     def fraction(self) -> jax.Array:

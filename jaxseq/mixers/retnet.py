@@ -12,7 +12,7 @@ an RMSNorm over all heads, σ in place of the gate's SiLU, and decays that depen
 
     log γ_h = -2^(-8(h+1)/H) (1 - l / (L - 1 + 1e-5) + 1e-5)
 
-where the layers counted are those of this kind.
+where the layers counted are all of the model, of whatever kind.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class RetNet(Mixer):
         head = np.arange(self.heads)
         if self.form == "retnet":
             return jnp.asarray(np.log1p(-(2.0 ** (-5 - head))))
-        index, layers = (jnp.int32(0), 1) if depth is None else (depth.index, depth.layers)
+        index, layers = _place(depth)
         left = (layers - 1 - index + 1e-5) / (layers - 1 + 1e-5)  # 1 - l / (L - 1 + 1e-5) without its cancellation
         return -jnp.asarray(2.0 ** (-8 * (head + 1) / self.heads)) * (left + 1e-5)
 
@@ -113,3 +113,10 @@ class RetNet(Mixer):
         if not self.rope_base > 1:
             raise ValueError(f"rope_base must be above 1, got {self.rope_base}")
         return keys, values
+
+
+def _place(depth: Depth | None) -> tuple[jax.Array, int]:
+    """l and L."""
+    if depth is None:
+        return jnp.int32(0), 1
+    return (depth.index, depth.layers) if depth.place is None else (depth.place, depth.total)

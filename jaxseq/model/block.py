@@ -17,7 +17,9 @@ from jaxseq.sharding import constrain, param
 
 class Block(nn.Module):
     """s x + mixer(norm(x)), then x + mlp(norm(x)) or, "parallel", both at once of one norm; s is a learned scalar if
-    `config.residual_scale`. For mixers in `config.post_norm` s x + norm(mixer(x)), then x + norm(mlp(x)).
+    `config.residual_scale`. For mixers in `config.post_norm` s x + norm(mixer(x)), then x + norm(mlp(x)). "deepnorm":
+    the stream is n = norm(x), s α n + mixer(n), then the same with the MLP and without s (Wang et al. 2022, "DeepNet",
+    arXiv 2203.00555, section 3; MiniMax-01).
     """
 
     config: ModelConfig
@@ -31,13 +33,14 @@ class Block(nn.Module):
 
         See Mixer for reset, mask and depth, which only mixers with `uses_depth` are given.
         """
-        config = self.config
+        config, deep = self.config, self.config.residual == "deepnorm"
         before, after = (self._same, self._norm) if self.mixer in config.post_norm else (self._norm, self._same)
         normed = before("mixer_norm", x)
         y, state, first = self.mix(normed, state, reset, mask, depth)
-        y = self._skip(x) + after("mixer_norm", y)
+        y = self._skip(config.residual_factor * normed if deep else x) + after("mixer_norm", y)
         if config.hidden:
             normed = normed if config.residual == "parallel" else before("mlp_norm", y)
+            y = config.residual_factor * normed if deep else y
             y = y + after("mlp_norm", MLP(config.hidden, config.mlp, config.mlp_bias, name="mlp")(normed))
         return constrain(y, "batch", "time", None), state, first
 

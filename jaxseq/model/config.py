@@ -27,6 +27,7 @@ class ModelConfig:
       norm, norm_eps: RMSNorm or LayerNorm with a bias, before each layer and at the end.
       shared_layers: every pass through the pattern has the same parameters, as in the Universal Transformer
         (arXiv 1807.03819): layers / len(pattern) passes, each with a state of its own.
+      residual_factor: α of "deepnorm".
       post_norm: mixers whose blocks norm what the mixer and the MLP give, before it is added, and not what they take,
         as in OLMo 2 (arXiv 2501.00656, section 3). With residual "sequential".
       tied: the head shares the embedding.
@@ -47,10 +48,11 @@ class ModelConfig:
     mlp_width: int | None = None
     mlp: Literal["swiglu", "geglu", "relu2"] = "swiglu"
     mlp_bias: bool = False
-    residual: Literal["sequential", "parallel"] = "sequential"
+    residual: Literal["sequential", "parallel", "deepnorm"] = "sequential"
     residual_scale: bool = True
     norm: Literal["rms", "layer"] = "rms"
     norm_eps: float = 1e-6
+    residual_factor: float = 1.0
     post_norm: tuple[str, ...] = ()
     shared_layers: bool = False
     tied: bool = False
@@ -81,6 +83,10 @@ class ModelConfig:
         for name in self.post_norm:
             if name not in MIXERS:
                 raise unknown("model.post_norm", name, MIXERS)
+        if self.residual_factor != 1 and self.residual != "deepnorm":
+            raise ValueError(
+                f"model.residual_factor must be 1 with residual {self.residual!r}, got {self.residual_factor}"
+            )
         if self.post_norm and self.residual != "sequential":
             raise ValueError(f"model.residual must be 'sequential' with post_norm, got {self.residual!r}")
 

@@ -11,7 +11,7 @@ from jaxseq.model.block import make_mixer
 from jaxseq.model.config import ModelConfig
 from jaxseq.sharding import param
 
-Place = tuple[jax.Array, jax.Array | None]  # index (repeats,), rows (repeats, n) or None
+Place = tuple[jax.Array, jax.Array, jax.Array | None]  # index, place (repeats,), rows (repeats, n) or None
 Firsts = dict[str, jax.Array]
 
 
@@ -27,7 +27,10 @@ def places(module: nn.Module, config: ModelConfig) -> tuple[Place | None, ...]:
 
 def depth_of(config: ModelConfig, kind: str, place: Place | None, firsts: Firsts) -> Depth | None:
     """The Depth of a layer from its place, inside the scan."""
-    return None if place is None else Depth(place[0], layers_of(config, kind), place[1], firsts.get(kind))
+    if place is None:
+        return None
+    index, among_all, row = place
+    return Depth(index, layers_of(config, kind), row, firsts.get(kind), among_all, config.layers)
 
 
 def layers_of(config: ModelConfig, kind: str) -> int:
@@ -54,5 +57,6 @@ def _place(config: ModelConfig, i: int, rows: jax.Array | None) -> Place | None:
     kind, pattern = config.pattern[i], config.pattern
     if not make_mixer(config, kind, parent=None).uses_depth:
         return None
-    index = jnp.arange(config.repeats) * pattern.count(kind) + pattern[:i].count(kind)
-    return index, None if rows is None else rows[index]
+    repeat = jnp.arange(config.repeats)
+    index = repeat * pattern.count(kind) + pattern[:i].count(kind)
+    return index, repeat * len(pattern) + i, None if rows is None else rows[index]

@@ -14,6 +14,8 @@ from transformers import (
     Mamba2ForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    MiniMaxConfig,
+    MiniMaxForCausalLM,
     OlmoHybridConfig,
     OlmoHybridForCausalLM,
     Qwen3_5ForCausalLM,
@@ -98,6 +100,22 @@ MODELS = {
             linear_head_dim=6,
             layer_types=["linear_attention"] * 2,
             mlp_layer_types=["dense"] * 2,
+        )
+    ),
+    "minimax": lambda: MiniMaxForCausalLM(
+        MiniMaxConfig(
+            **SIZES,
+            **HEADS,
+            head_dim=12,
+            intermediate_size=40,
+            num_hidden_layers=3,
+            layer_types=TYPES,
+            max_position_embeddings=128,
+            rope_parameters=ROPE,
+            num_local_experts=1,
+            num_experts_per_tok=1,
+            block_size=8,
+            **dict.fromkeys(("linear_attn_alpha_factor", "full_attn_alpha_factor", "mlp_alpha_factor"), 1.5),
         )
     ),
     "rwkv": lambda: RwkvForCausalLM(

@@ -36,6 +36,7 @@ PLANTED = {
     "qwen3_5_text": (swapped, ("mixer.w_q", "mixer.w_g")),
     "olmo_hybrid": (swapped, ("mixer_norm", "mlp_norm")),
     "kimi_linear": (swapped, ("mixer.w_dt_a", "mixer.w_z_a")),
+    "minimax": (swapped, ("mixer.w_k", "mixer.w_v")),
     "rwkv": (swapped, ("mixer.mu_k", "mixer.mu_r")),
     "xlstm": (swapped, ("mixer.w_i", "mixer.w_f")),
 }

@@ -40,6 +40,9 @@ def read(values) -> ModelConfig:
         ("kimi_linear", {"layer_types": ["full_attention"] * 2}, "no multi-head latent attention.*got full_attention"),
         ("kimi_linear", {"mlp_layer_types": ["dense", "sparse"]}, "no mixture of experts.*got sparse"),
         ("kimi_linear", {"tie_word_embeddings": True}, "tie_word_embeddings must be False"),
+        ("minimax", {"num_local_experts": 8}, "num_local_experts must be 1 to be converted, got 8"),
+        ("minimax", {"mlp_alpha_factor": 2.0}, r"mlp_alpha_factor must be one number .* got \[1.5, 1.5, 2.0\]"),
+        ("minimax", {"mlp_beta_factor": 2.0}, "mlp_beta_factor must be 1"),
     ],
 )
 def test_a_config_json_that_cannot_be_converted_is_named(name, changed, message, configs):
@@ -63,6 +66,16 @@ def with_options(config, kind, **options):
         ("olmo_hybrid", lambda c: with_options(c, "gated_delta_net", beta_max=1.5), r"beta_max 1 or 2, got .* and 1.5"),
         ("kimi_linear", lambda c: with_options(c, "kda", rank=0), r"rank must be one number, got 6, 6 and 0"),
         ("kimi_linear", lambda c: with_options(c, "kda", lower_bound=-5.0), r"lower_bound must be None, got -5.0"),
+        (
+            "minimax",
+            lambda c: with_options(c, "retnet", heads=2),
+            r"heads of attention, .* got 2 of 48 and 48 .* 4 of 12",
+        ),
+        (
+            "minimax",
+            lambda c: with_options(c, "retnet", form="retnet"),
+            r"retnet.form must be 'lightning', got 'retnet'",
+        ),
         ("lfm2", lambda c: with_options(c, "attention", out_gate=True), r"attention.out_gate must be False, got True"),
         ("recurrent_gemma", lambda c: with_options(c, "attention", out_gate=True), r"attention.out_gate must be False"),
     ],

@@ -34,14 +34,11 @@ TRAINING = {  # fields of mixers that matter at initialisation, to training or t
     "min_radius", "on_failure", "out_gain", "out_variance", "solver", "tolerance",
 }  # fmt: skip
 CASES = {f"{kind}-{i}": ((kind,), {kind: o}) for kind in MIXERS for i, o in enumerate(OPTIONS.get(kind, [{}]))}
-CASES["attention-1"][1]["attention"] = OPTIONS["attention"][1] | {"context": PROMPT + NEW}
+for i in (1, 2):
+    CASES[f"attention-{i}"][1]["attention"] = OPTIONS["attention"][i] | {"context": PROMPT + NEW}
 CASES["para_rnn-dense"] = (
     ("para_rnn",),
     {"para_rnn": {"cell": "lem", "recurrent": "dense", "heads": 2, "inner": 24, "solver": "sequential"}},
-)
-CASES["attention-gated"] = (
-    ("attention",),
-    {"attention": {"heads": 4, "kv_heads": 2, "qk_norm": True, "qk_norm_whole": True, "out_gate": True, "context": 72}},
 )
 FACES = {  # those that tests/mixers does not show, several in one model
     "attention": {"heads": 4, "kv_heads": 1, "head_dim": 6, "qk_norm": True, "rope_fraction": 0.0, "context": 72},
@@ -147,8 +144,9 @@ STYLES = {
     },
     "no mlp": {"mlp_width": 0},
     "norms after some mixers": {"post_norm": ("hgrn2",)},
+    "a stream of what norms give": {"residual": "deepnorm", "residual_factor": 1.5, "residual_scale": False},
 }  # fmt: skip
-MIXED = ("rwkv7", "hgrn2", "short_conv", "hgrn2")  # what depends on a layer's place, and a kind that comes twice
+MIXED = ("rwkv7", "hgrn2", "retnet", "hgrn2")  # what depends on a layer's place, and a kind that comes twice
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -65,6 +65,22 @@ def test_norms_after_mixer_and_mlp_norm_what_is_added(close):
     close(logits(model, params), head(params, x + rms_norm(inner, block["mlp_norm"])))
 
 
+def test_in_a_deepnorm_the_stream_is_what_the_norms_give(close):
+    config = replace(CONFIG, residual="deepnorm", residual_factor=1.5, residual_scale=False)
+    model, params = made(config)
+    block, mixer = pieces(params, config)
+    x = rms_norm(params["embedding"][TOKENS], block["mixer_norm"])
+    x = rms_norm(1.5 * x + mixer(x), block["mlp_norm"])
+    mlp = block["mlp"]
+    inner = (nn.silu(x @ mlp["w_gate"]) * (x @ mlp["w_up"])) @ mlp["w_down"]
+    close(logits(model, params), head(params, 1.5 * x + inner))
+
+
+def test_a_residual_factor_needs_a_deepnorm():
+    with pytest.raises(ValueError, match=r"model\.residual_factor must be 1 with residual 'sequential', got 2"):
+        replace(CONFIG, residual_factor=2.0)
+
+
 def test_norms_after_need_a_sequential_residual():
     with pytest.raises(ValueError, match=r"model\.residual must be 'sequential' with post_norm, got 'parallel'"):
         replace(CONFIG, post_norm=("lru",), residual="parallel")
