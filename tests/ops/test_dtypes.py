@@ -21,6 +21,8 @@ def methods(name: str):
     if name == "prefix_logsumexp":
         return ("",)
     found = choice.METHODS.get(choice.MADE_OF.get(name, name), ("",))
+    if name == "linear_attention":  # with a bonus and a decay per channel, which its kernel has not
+        found = tuple(method for method in found if method != "kernel:tpu")
     return tuple(method.replace("kernel:", "interpret:") for method in found)
 
 
