@@ -24,6 +24,6 @@ def get_config() -> Experiment:
         data=DataConfig(length=2048, batch=2048),
         optim=OptimConfig(learning_rate=3e-3, warmup=3300, end_fraction=0.0, weight_decay=1e-4, z_loss=5e-6),
         train=TrainConfig(steps=33000),
-        mesh=(8, -1, 1, 1),  # parameters over 64 chips: shards of 8 rows XLA gathers by sums, at twice the bytes
+        mesh=(8, -1, 1, 1),  # parameters over groups of 64 chips
         topology="v5p:8x8x8",
     )
