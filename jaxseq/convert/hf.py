@@ -7,7 +7,7 @@ larger than the host's memory crosses.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +65,13 @@ def read_hf(folder: str | Path, mesh: Mesh, seen: Seen = unseen) -> tuple[Langua
         name, shape = dotted(path), leaf.value.shape
         return jax.make_array_from_callback(shape, sharding, lambda index: reader.read(name, index or ()))
 
-    layout, told = shardings(mesh, declared), counted(one, len(named(declared)), seen)
-    return LanguageModel(config), jax.tree_util.tree_map_with_path(told, declared, layout, is_leaf=is_declared)
+    return LanguageModel(config), laid_out(one, declared, mesh, seen)
+
+
+def laid_out(one: Callable[..., jax.Array], declared: Any, mesh: Mesh, seen: Seen) -> Any:
+    """The tree of one(path, leaf, sharding) for every declared parameter on the mesh; `seen` is told of each."""
+    told = counted(one, len(named(declared)), seen)
+    return jax.tree_util.tree_map_with_path(told, declared, shardings(mesh, declared), is_leaf=is_declared)
 
 
 def write_hf(

@@ -23,15 +23,15 @@ from jaxseq.cells.paragru import ParaGRU
 from jaxseq.cells.paralstm import ParaLSTM
 from jaxseq.config import from_json, to_json
 from jaxseq.convert.architecture import mixer_of
-from jaxseq.convert.bar import Seen, counted, each, unseen
-from jaxseq.convert.hf import SHARD_BYTES
+from jaxseq.convert.bar import Seen, each, unseen
+from jaxseq.convert.hf import SHARD_BYTES, laid_out
 from jaxseq.convert.layout import Layout, to_numpy
 from jaxseq.convert.pararnn import LAYOUTS
 from jaxseq.convert.tensors import Tensors, write_tensors
 from jaxseq.convert.torch_folder import check_tensors, expected_of, names_of, part, written
 from jaxseq.mixers.para_rnn import ParaRNN
 from jaxseq.model import LanguageModel, ModelConfig, declare
-from jaxseq.sharding import dotted, is_declared, named, shardings
+from jaxseq.sharding import dotted
 
 MODEL_TYPE = "pararnn"
 CELL = ".mixer.cell."
@@ -74,8 +74,7 @@ def read_pararnn(folder: str | Path, mesh: Mesh, seen: Seen = unseen) -> tuple[L
         cells = [layout.read(cell_tensors(tensors, where))[1] for where in _prefixes(config, name)]
         return jax.device_put(np.stack([cell[own] for cell in cells]), sharding)
 
-    layouts, told = shardings(mesh, declared), counted(one, len(named(declared)), seen)
-    return LanguageModel(config), jax.tree_util.tree_map_with_path(told, declared, layouts, is_leaf=is_declared)
+    return LanguageModel(config), laid_out(one, declared, mesh, seen)
 
 
 def write_pararnn(

@@ -20,13 +20,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxseq.config import from_json, to_json
-from jaxseq.convert.bar import Seen, counted, each, unseen
-from jaxseq.convert.hf import SHARD_BYTES
+from jaxseq.convert.bar import Seen, each, unseen
+from jaxseq.convert.hf import SHARD_BYTES, laid_out
 from jaxseq.convert.layout import to_numpy
 from jaxseq.convert.tensors import Tensors, write_tensors
 from jaxseq.data import ByteTokenizer
 from jaxseq.model import LanguageModel, ModelConfig, declare
-from jaxseq.sharding import dotted, is_declared, named, shardings
+from jaxseq.sharding import dotted, named
 
 MODEL_TYPE = "jaxseq"
 CODE = Path(__file__).with_name("modeling_jaxseq.py")
@@ -61,8 +61,7 @@ def read_torch(folder: str | Path, mesh: Mesh, seen: Seen = unseen) -> tuple[Lan
         name = dotted(path)
         return jax.make_array_from_callback(leaf.value.shape, sharding, lambda i: part(tensors, config, name, i or ()))
 
-    layout, told = shardings(mesh, declared), counted(one, len(named(declared)), seen)
-    return LanguageModel(config), jax.tree_util.tree_map_with_path(told, declared, layout, is_leaf=is_declared)
+    return LanguageModel(config), laid_out(one, declared, mesh, seen)
 
 
 def write_torch(

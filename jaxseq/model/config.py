@@ -22,12 +22,13 @@ class ModelConfig:
       options: fields of a mixer by mixer name, options["para_rnn"]["heads"] = 4. Unknown names raise.
       mlp_width: inner width of the MLP; None for 8/3 width rounded up to a multiple of 64; 0 for no MLP, as in Mamba.
       mlp, mlp_bias: which one, see `mlp.MLP`, and whether its maps have biases.
-      residual: "sequential" (x + mixer, then + MLP of that) or "parallel" (x + mixer + MLP of one norm, as in GPT-J).
+      residual: "sequential" (x + mixer, then + MLP of that), "parallel" (x + mixer + MLP of one norm, as in GPT-J) or
+        "deepnorm" (α n + mixer(n) with n = norm(x), then the same with the MLP, as in MiniMax-01).
+      residual_factor: α of "deepnorm".
       residual_scale: a learned gain on each mixer's skip connection, as in ParaRNN.
       norm, norm_eps: RMSNorm or LayerNorm with a bias, before each layer and at the end.
       shared_layers: every pass through the pattern has the same parameters, as in the Universal Transformer
         (arXiv 1807.03819): layers / len(pattern) passes, each with a state of its own.
-      residual_factor: α of "deepnorm".
       post_norm: mixers whose blocks norm what the mixer and the MLP give, before it is added, and not what they take,
         as in OLMo 2 (arXiv 2501.00656, section 3). With residual "sequential".
       tied: the head shares the embedding.

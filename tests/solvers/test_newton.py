@@ -158,6 +158,14 @@ def test_a_sequence_that_has_converged_is_left_alone():
     np.testing.assert_array_equal(solution.h[0], hard.h[0])
 
 
+def stepped(cell, params, u):
+    """The states by lax.scan."""
+    first = jnp.zeros_like(u[0][:, 0])
+    steps = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), u)
+    _, h = jax.lax.scan(lambda h, u: (cell.step(params, h, u),) * 2, first, steps)
+    return jnp.swapaxes(h, 0, 1)
+
+
 def test_the_gradient_depends_neither_on_the_number_of_iterations_nor_on_the_scan_s_dtype(close):
     cell, params, u = para_gru(2, 64)
 
@@ -173,6 +181,10 @@ def test_the_gradient_depends_neither_on_the_number_of_iterations_nor_on_the_sca
     (few, spent), (many, more), (narrow, _) = map(gradient, solvers)
     assert bool(jnp.all(spent + 3 < more))
     close((few, narrow), (many, many))
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda x: jnp.asarray(x, np.float64), (params, u))
+        exact = jax.jit(jax.grad(lambda params, u: jnp.sum(jnp.sin(stepped(cell, params, u))), (0, 1)))(*wide)
+    close(many, jax.tree.map(np.asarray, exact))
 
 
 def test_the_memory_of_a_gradient_does_not_depend_on_the_budget():
