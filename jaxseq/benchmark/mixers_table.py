@@ -13,7 +13,7 @@ from jaxseq.mixers import MIXERS
 # in float64 written from the paper's equations.
 THIRD_PARTY = {
     "aaren": "torch MultiheadAttention in float64",
-    "attention": "transformers RecurrentGemma, LFM2",
+    "attention": "transformers RecurrentGemma, LFM2; softplus: its definition in float64",
     "channel_mix": "transformers Rwkv",
     "delta_net": "transformers OlmoHybrid (without decay)",
     "gated_delta_net": "transformers Qwen3.5, OlmoHybrid",

@@ -83,6 +83,12 @@ def l2_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
     return h * torch.rsqrt(h.square().sum(-1, keepdim=True) + eps)
 
 
+def unit_norm(x: Tensor) -> Tensor:
+    """x / |x| over the last axis, in float32 or wider; zeros stay zeros."""
+    h = wide(x)
+    return h / h.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+
+
 def gelu_tanh(x: Tensor) -> Tensor:
     """GELU by its approximation with tanh."""
     return gelu(x, approximate="tanh")
@@ -1141,7 +1147,7 @@ class RWKV7(Mixer):
         v = (v + torch.sigmoid(self._low("value", mixed("v")) + self.value_bias) * (first - v)).to(x.dtype)
         kappa, k = k * self.xi, k * (1 + self.alpha * (eta - 1))
         r, w, k, v, kappa, eta = (wide(y).reshape(*x.shape[:2], *self.rho.shape) for y in (r, w, k, v, kappa, eta))
-        kappa = kappa / kappa.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        kappa = unit_norm(kappa)
 
         def step(state, r, w, k, v, kappa, eta):
             seen = torch.einsum("bhk,bhkv->bhv", kappa, state[0])
@@ -1197,11 +1203,28 @@ class ShortConv(Mixer):
         return linear(linear(x, self.w_c) * y, self.w_o), {"conv": conv}
 
 
-class Attention(Mixer):
-    """Softmax attention with rotary positions and grouped queries, over the last `window` or `context` tokens.
+def softplus_weights(scores: Tensor, seen: Tensor, width: int, power: float) -> Tensor:
+    """A = softplus(log d · log N · scores) over the N keys that a query sees, divided by its sum. Unless the power is
+    0, then ReLU(A N - O)^power, divided by its sum and ε^power, with ε = 1e-3 and O = 1, but 0 where N <= 3.
+    """
+    count = seen.sum(-1, keepdim=True).to(scores.dtype)
+    scale = math.log(width) * count.clamp(min=1).log()
+    weight = softplus(torch.where(seen, scale * scores, -math.inf))
+    weight = weight / torch.where(count > 0, weight.sum(-1, keepdim=True), 1)
+    if not power:
+        return weight
+    above = relu(weight * count - (count > 3).to(count.dtype))
+    top = above.amax(-1, keepdim=True).clamp(min=1e-3).detach()  # cancels; powers would overflow
+    sharp = (above / top) ** power
+    return sharp / (sharp.sum(-1, keepdim=True) + (1e-3 / top) ** power)
 
-    The state is a ring: the token at position p is in slot p mod S, -1 where empty. Where `window` is None, the outputs
-    at position `context` and after are NaN: the keys they should see are gone.
+
+class Attention(Mixer):
+    """Attention with rotary positions and grouped queries, over the last `window` or `context` tokens.
+
+    The weights are a softmax, or `softplus_weights` of unit queries and keys. The state is a ring: the token at
+    position p is in slot p mod S, -1 where empty. Where `window` is None, the outputs at position `context` and after
+    are NaN: the keys they should see are gone.
     """
 
     def __init__(
@@ -1219,12 +1242,15 @@ class Attention(Mixer):
         norm_eps: float = 1e-6,
         qk_norm_whole: bool = False,
         out_gate: bool = False,
+        weights: str = "softmax",
+        power: float = 15.0,
         **initial: Any,
     ):
         groups, size, slots = kv_heads or heads, head_dim or width // heads, window or context
         super().__init__(k=(slots, groups, size), v=(slots, groups, size), position=(slots,), length=())
         self.slots, self.window, self.qk_norm, self.norm_eps = slots, window, qk_norm, norm_eps
         self.rope_base, self.turned, self.out_gate = rope_base, round(rope_fraction * size), out_gate
+        self.weights, self.power = weights, power
         self.declare(w_q=(width, heads * size), w_k=(width, groups * size), w_v=(width, groups * size))
         self.declare(w_o=(heads * size, width), b_o=(width,) if out_bias else None)
         self.declare(w_g=(width, heads * size) if out_gate else None)
@@ -1237,9 +1263,11 @@ class Attention(Mixer):
         q, k, v = (linear(x, w).reshape(*x.shape[:2], -1, self.shapes["k"][2]) for w in (self.w_q, self.w_k, self.w_v))
         if self.qk_norm:
             q, k = self._normed(q, self.norm_q), self._normed(k, self.norm_k)
+        if self.weights == "softplus":
+            q, k = unit_norm(q), unit_norm(k)
         q, k = rotate(q, place, self.rope_base, self.turned), rotate(k, place, self.rope_base, self.turned)
         valid = place if mask is None else torch.where(mask, place, -1)
-        keys, values = (torch.cat([state[n].to(x.dtype), y], dim=1) for n, y in (("k", k), ("v", v)))
+        keys, values = (torch.cat([state[n].to(y.dtype), y], dim=1) for n, y in (("k", k), ("v", v)))
         positions = torch.cat([state["position"], valid], dim=1)
         y = self._attend(q, keys, values, place, positions)
         y = y * torch.sigmoid(linear(x, self.w_g)) if self.out_gate else y
@@ -1253,14 +1281,18 @@ class Attention(Mixer):
         return rms_norm(x.reshape(*x.shape[:2], -1, gain.shape[0]), gain, self.norm_eps).reshape(x.shape)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, place: Tensor, key_place: Tensor) -> Tensor:
-        """softmax(q k / √K) v over the keys of the last `slots` tokens, (B, T, heads K) in q's dtype."""
+        """Σ_s A_s v_s over the keys of the last `slots` tokens, A by the scores q k: (B, T, heads K) in v's dtype."""
         distance = place[:, :, None] - key_place[:, None]
         seen = (distance >= 0) & (distance < self.slots) & (key_place >= 0)[:, None]
         grouped = wide(q).reshape(*q.shape[:2], k.shape[2], -1, q.shape[3])
-        scores = torch.einsum("btghk,bsgk->bghts", grouped, wide(k)) * q.shape[3] ** -0.5
-        weight = softmax(scores.masked_fill(~seen[:, None, None], torch.finfo(scores.dtype).min), dim=-1)
+        scores = torch.einsum("btghk,bsgk->bghts", grouped, wide(k))
+        if self.weights == "softplus":
+            weight = softplus_weights(scores, seen[:, None, None], q.shape[3], self.power)
+        else:
+            scores = scores * q.shape[3] ** -0.5
+            weight = softmax(scores.masked_fill(~seen[:, None, None], torch.finfo(scores.dtype).min), dim=-1)
         y = torch.einsum("bghts,bsgk->btghk", wide(weight.to(v.dtype)), wide(v))
-        return y.to(q.dtype).reshape(*q.shape[:2], -1)
+        return y.to(v.dtype).reshape(*q.shape[:2], -1)
 
     def _stored(self, state: State, k: Tensor, v: Tensor, position: Tensor, length: Tensor) -> State:
         """The last valid tokens, each in its slot; the others go to a slot that is dropped."""

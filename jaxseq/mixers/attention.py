@@ -1,4 +1,4 @@
-"""Causal softmax attention with rotary positions, grouped queries and, if wanted, a local window.
+"""Causal attention with rotary positions, grouped queries and, if wanted, a local window.
 
     q_t, k_t, v_t = R_t (W_q x_t), R_t (W_k x_t), W_v x_t
     y_t = W_o Σ_s softmax_s(q_t · k_s / √K) v_s,    s over the last `window` tokens of t's document, t included
@@ -8,26 +8,41 @@ entries by the angle t · base^(-2i/R) (RoFormer, arXiv 2104.09864, eq. 34, whic
 permutation of W_q and W_k). RecurrentGemma has R = K/2, a window, and a bias after W_o. Several query heads may share
 one key and value head (GQA, arXiv 2305.13245). With a gate, W_o sees the heads' outputs times σ(W_g x_t), elementwise
 (arXiv 2505.06708, the gate at G1). The scores take O(B · heads · T · S) memory, S the number of keys.
+
+With weights = "softplus", LSSAR (Gao & Spratling 2025, arXiv 2501.13428), there is neither softmax nor 1 / √K:
+
+    q_t, k_t = q_t / |q_t|, k_t / |k_t|
+    A_ts = softplus(log K · log N_t · q_t · k_s),  A_t = A_t / Σ_s A_ts
+    A_ts = ReLU(A_ts N_t - O_t)^power,             A_t = A_t / Σ_s A_ts
+    y_t = W_o Σ_s A_ts v_s
+
+with N_t how many tokens t sees, and O_t = 1, but 0 where that is 3 or less. The paper has no window, so that N_t is
+t's place in its document, counted from 1; with one it is no more than `window`. Where all weights are equal the second
+stage is 0 / 0: `softplus_weights` adds an ε, and A_t is 0. From their norm on q and k are float32 or wider, because the
+power multiplies rounding: that of a bfloat16 projection moves y by up to 1.5 % at power 3 and 6 % at 15 (width 16).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxseq.mixers.base import Mixer, linear, scale
-from jaxseq.ops import rms_norm
-from jaxseq.ops.checks import check_bool, check_shapes
+from jaxseq.mixers.base import Mixer, as_state, linear, scale
+from jaxseq.ops import rms_norm, unit_norm
+from jaxseq.ops.attention_weights import softmax_weights, softplus_weights
+from jaxseq.ops.checks import check_bool, check_choice, check_shapes
 from jaxseq.ops.positions import place, rotate
 
 State = dict[str, jax.Array]
+Weigh = Callable[[jax.Array, jax.Array, int], jax.Array]  # scores, which keys are seen, K -> weights
 
 
 class Attention(Mixer):
-    """Softmax attention over the document so far, or over its last `window` tokens.
+    """Attention over the document so far, or over its last `window` tokens.
 
     Attributes:
       heads: query heads.
@@ -42,11 +57,14 @@ class Attention(Mixer):
       qk_norm, norm_eps: an RMSNorm of each query and key head, with a gain (K,), before they are turned.
       qk_norm_whole: the RMSNorm is of all heads at once, with gains (heads K,) and (kv_heads K,), as in OLMo 2.
       out_gate: multiplies the heads' outputs by the gate.
+      weights: "softmax" or "softplus".
+      power: with "softplus", of the second stage, 1 or more; 0 to leave that out, which is LSSA. The paper has 15 for
+        documents longer than in training, and finds 3 the best for others.
 
     Parameters: 2 (heads + kv_heads) K D, D for the bias, 2 K or (heads + kv_heads) K for the norms, heads K D for the
     gate.
     State, a ring of S = window or context slots that holds the document's token at position p in slot p mod S:
-    {"k", "v": (B, S, kv_heads, head_dim) float32, keys already turned, "position": (B, S) int32, -1 where empty,
+    {"k", "v": (B, S, kv_heads, head_dim) float32, keys as queries meet them, "position": (B, S) int32, -1 where empty,
     "length": (B,) int32, tokens of the document so far}. Positions count a document's valid tokens from 0.
     """
 
@@ -62,6 +80,8 @@ class Attention(Mixer):
     norm_eps: float = 1e-6
     qk_norm_whole: bool = False
     out_gate: bool = False
+    weights: str = "softmax"
+    power: float = 15.0
 
     def init_state(self, batch: int) -> State:
         """An empty ring."""
@@ -97,8 +117,8 @@ class Attention(Mixer):
         if state is not None:
             past = visible(position, document, state["position"], jnp.zeros_like(state["position"]), slots)
             seen = jnp.concatenate([past, seen], axis=2)
-            k, v = (jnp.concatenate([state[name].astype(x.dtype), new[name]], axis=1) for name in ("k", "v"))
-        y = attend(q, k, v, seen).reshape(*x.shape[:2], self.heads * width)
+            k, v = (jnp.concatenate([state[name].astype(new[name].dtype), new[name]], axis=1) for name in ("k", "v"))
+        y = attend(q, k, v, seen, self._weigh()).reshape(*x.shape[:2], self.heads * width)
         if self.out_gate:
             y = y * jax.nn.sigmoid(linear(self, "w_g", x, self.heads * width, ("embed", "heads")))
         y = linear(self, "w_o", y, self.width, ("heads", "embed"), bias=self.out_bias)
@@ -108,10 +128,13 @@ class Attention(Mixer):
         return y, write(cache, new, document, position[:, -1] + 1)
 
     def _normed(self, name: str, x: jax.Array) -> jax.Array:
-        if not self.qk_norm:
-            return x
-        flat = x.reshape(*x.shape[:2], -1) if self.qk_norm_whole else x
-        return rms_norm(flat, scale(self, name, flat.shape[-1], None), self.norm_eps).reshape(x.shape)
+        if self.qk_norm:
+            flat = x.reshape(*x.shape[:2], -1) if self.qk_norm_whole else x
+            x = rms_norm(flat, scale(self, name, flat.shape[-1], None), self.norm_eps).reshape(x.shape)
+        return unit_norm(as_state(x)) if self.weights == "softplus" else x
+
+    def _weigh(self) -> Weigh:
+        return partial(softplus_weights, power=self.power) if self.weights == "softplus" else softmax_weights
 
     def sizes(self) -> tuple[int, int, int]:
         """(kv_heads, head_dim, slots)."""
@@ -128,6 +151,9 @@ class Attention(Mixer):
         self._turned(width)
         if not self.rope_base > 1:
             raise ValueError(f"rope_base must be above 1, got {self.rope_base}")
+        check_choice("weights", self.weights, ("softmax", "softplus"))
+        if not (self.power == 0 or self.power >= 1):
+            raise ValueError(f"power must be 0 or at least 1, got {self.power}")
         return groups, width, self.context if self.window is None else self.window
 
     def _turned(self, width: int) -> int:
@@ -162,10 +188,10 @@ def visible(
     return near & (document[:, :, None] == key_document[:, None])
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array) -> jax.Array:
-    """softmax(q k / √K) v over the keys a query sees: q (B, T, H, K), k and v (B, S, G, K), seen (B, T, S) bool.
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array, weigh: Weigh = softmax_weights) -> jax.Array:
+    """Σ_s weigh(q · k_s) v_s over the keys a query sees: q (B, T, H, K), k and v (B, S, G, K), seen (B, T, S) bool.
 
-    Query head h uses key head h // (H / G). Sums and the softmax are in float32 or wider; y is (B, T, H, K) in q's
+    Query head h uses key head h // (H / G). Sums and weights are in float32 or wider; y is (B, T, H, K) in q's
     dtype, and finite for a query that sees nothing. A NaN or inf in v makes NaN of the queries that see it and of no
     others (0 · NaN would spread it to all), so a document beyond `context` leaves its neighbours in a row alone.
     """
@@ -173,9 +199,9 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array) -> jax.Arr
     sound = jnp.all(jnp.isfinite(v), axis=(2, 3))
     v = jnp.where(sound[..., None, None], v, 0)
     grouped = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[3])
-    scores = jnp.einsum("btghk,bsgk->bghts", grouped, k, preferred_element_type=dtype) * q.shape[3] ** -0.5
-    weight = jax.nn.softmax(jnp.where(seen[:, None, None], scores, jnp.finfo(dtype).min), axis=-1).astype(v.dtype)
-    y = jnp.einsum("bghts,bsgk->btghk", weight, v, preferred_element_type=dtype).astype(q.dtype)
+    scores = jnp.einsum("btghk,bsgk->bghts", grouped, k, preferred_element_type=dtype)
+    weight = weigh(scores, seen[:, None, None], q.shape[3]).astype(v.dtype)
+    y = jnp.einsum("bghts,bsgk->btghk", weight, v, preferred_element_type=dtype).astype(v.dtype)
     broken = jnp.any(seen & ~sound[:, None], axis=2)
     return jnp.where(broken[..., None, None], jnp.nan, y.reshape(q.shape))
 

@@ -78,6 +78,10 @@ def with_options(config, kind, **options):
         ),
         ("lfm2", lambda c: with_options(c, "attention", out_gate=True), r"attention.out_gate must be False, got True"),
         ("recurrent_gemma", lambda c: with_options(c, "attention", out_gate=True), r"attention.out_gate must be False"),
+        *(
+            (name, lambda c: with_options(c, "attention", weights="softplus"), r"attention.weights must be 'softmax'")
+            for name in ("qwen3_5_text", "olmo_hybrid", "minimax", "lfm2", "recurrent_gemma")
+        ),
     ],
 )
 def test_a_model_that_a_class_has_not_is_named(name, change, message, configs):

@@ -34,8 +34,11 @@ TRAINING = {  # fields of mixers that matter at initialisation, to training or t
     "min_radius", "on_failure", "out_gain", "out_variance", "solver", "tolerance",
 }  # fmt: skip
 CASES = {f"{kind}-{i}": ((kind,), {kind: o}) for kind in MIXERS for i, o in enumerate(OPTIONS.get(kind, [{}]))}
-for i in (1, 2):
+for i in (1, 2, 4):
     CASES[f"attention-{i}"][1]["attention"] = OPTIONS["attention"][i] | {"context": PROMPT + NEW}
+for power in (0.0, 15.0):
+    softplus = {"heads": 2, "kv_heads": 1, "context": PROMPT + NEW, "weights": "softplus", "power": power}
+    CASES[f"attention-power-{power:.0f}"] = (("attention",), {"attention": softplus})
 CASES["para_rnn-dense"] = (
     ("para_rnn",),
     {"para_rnn": {"cell": "lem", "recurrent": "dense", "heads": 2, "inner": 24, "solver": "sequential"}},

@@ -11,6 +11,8 @@ OPTIONS = {
         {"heads": 2, "window": 8},
         {"heads": 4, "kv_heads": 2, "context": 64, "rope_fraction": 0.5, "out_bias": True},
         {"heads": 4, "kv_heads": 2, "context": 64, "qk_norm": True, "qk_norm_whole": True, "out_gate": True},
+        {"heads": 4, "kv_heads": 2, "window": 8, "weights": "softplus", "power": 3.0},
+        {"heads": 2, "context": 64, "weights": "softplus", "power": 3.0},
     ],
     "block_lrnn": [{"block": 4, "hidden": 20}],
     "channel_mix": [{"hidden": 24, "out_gain": 1.0}, {"version": 4, "hidden": 24, "out_gain": 1.0}],
@@ -58,6 +60,8 @@ BAD = {
         ({"window": 0}, "window must be at least 1, got 0"),
         ({"context": 8}, "model.options.attention.context = 8 must be at least the number of tokens in a call, got 24"),
         ({"rope_base": 0.0}, "rope_base must be above 1, got 0.0"),
+        ({"weights": "softmin"}, "weights must be one of softmax, softplus, got 'softmin'"),
+        ({"power": 0.5}, "power must be 0 or at least 1, got 0.5"),
     ],
     "block_lrnn": [
         ({"block": 1}, "block must be at least 2 and divide width = 16, got 1"),

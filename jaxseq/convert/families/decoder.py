@@ -17,7 +17,10 @@ TOP: Table = (
 )
 NORMS: Table = (same("mixer_norm", "input_layernorm.weight"), same("mlp_norm", "post_attention_layernorm.weight"))
 MLP: Table = tuple(matrix(f"mlp.w_{name}", f"mlp.{name}_proj.weight") for name in ("gate", "up", "down"))
-PLAIN_ATTENTION = {"window": None, "out_bias": False, "qk_norm": False, "qk_norm_whole": False, "out_gate": False}
+PLAIN_ATTENTION = {
+    "window": None, "out_bias": False, "qk_norm": False, "qk_norm_whole": False, "out_gate": False,
+    "weights": "softmax",
+}  # fmt: skip
 LINEAR, FULL = "linear_attention", "full_attention"  # of layer_types
 
 

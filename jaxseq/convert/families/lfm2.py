@@ -93,7 +93,7 @@ def _write(config: ModelConfig) -> dict[str, Any]:
     attention = mixer_of(config, "attention", Attention)
     kv_heads, head_dim, _ = attention.sizes()
     built_in = {"window": None, "qk_norm": True, "norm_eps": config.norm_eps, "out_bias": False, "rope_fraction": 1.0}
-    require_fields(attention, "attention", **built_in, qk_norm_whole=False, out_gate=False)
+    require_fields(attention, "attention", **built_in, qk_norm_whole=False, out_gate=False, weights="softmax")
     if head_dim * attention.heads != config.width:
         raise ValueError(f"attention.head_dim must be width / heads, got {head_dim}")
     theirs = {ours: kind for kind, ours in KINDS.items()}

@@ -104,7 +104,7 @@ def _write(config: ModelConfig) -> dict[str, Any]:
     kv_heads, head_dim, _ = attention.sizes()
     if attention.heads != recurrent.heads:
         raise ValueError(f"rg_lru.heads must be attention.heads = {attention.heads}, got {recurrent.heads}")
-    require_fields(attention, "attention", out_bias=True, qk_norm=False, out_gate=False)
+    require_fields(attention, "attention", out_bias=True, qk_norm=False, out_gate=False, weights="softmax")
     if attention.window is None:
         raise ValueError("attention must have a window")
     theirs = {ours: kind for kind, ours in KINDS.items()}
