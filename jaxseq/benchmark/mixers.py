@@ -12,72 +12,34 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import meta
 
-from jaxseq.benchmark.timing import device, medians
-from jaxseq.convert.hf import write_hf
+from jaxseq.benchmark.mixers_jax import PEERS as JAX_PEERS
+from jaxseq.benchmark.mixers_jax import beside_jax
+from jaxseq.benchmark.mixers_peers import NO_CACHE, PEERS, VOCAB, WIDTH
+from jaxseq.benchmark.timing import device, medians, seconds
+from jaxseq.convert import load_model
 from jaxseq.convert.verify import compare
 from jaxseq.mixers import MIXERS
 from jaxseq.model import LanguageModel, ModelConfig, count
 from jaxseq.model.loss import cross_entropy
 
 BATCH, TIME, DECODED, ROUNDS = 2, 1024, 64, 3
-COMMON = {"vocab": 256, "width": 256, "residual_scale": False}
-# Models that a class of transformers has too; a mixer that is not here is measured with the defaults of ModelConfig.
-MODELS: dict[str, dict[str, Any]] = {
-    "mamba": {"pattern": ("mamba",), "mlp_width": 0, "tied": True},
-    "mamba2": {"pattern": ("mamba2",), "mlp_width": 0, "options": {"mamba2": {"norm_eps": 1e-6}}},
-    "mlstm": {"pattern": ("mlstm",), "logit_cap": 30.0},
-    "rwkv4": {
-        "pattern": ("rwkv4", "channel_mix"),
-        "layers": 4,
-        "options": {"rwkv4": {"out_gain": 1.0}, "channel_mix": {"version": 4, "out_gain": 1.0}},
-        "mlp_width": 0,
-        "norm": "layer",
-        "norm_eps": 1e-5,
-        "embedding_norm": True,
-    },
-    "rg_lru": {
-        "pattern": ("rg_lru", "attention"),
-        "options": {
-            "rg_lru": {"heads": 4},
-            "attention": {"heads": 4, "kv_heads": 1, "window": 256, "rope_fraction": 0.5, "out_bias": True},
-        },
-        "mlp": "geglu",
-        "mlp_bias": True,
-        "tied": True,
-        "embedding_scale": 16.0,
-        "logit_cap": 30.0,
-    },
-    "short_conv": {
-        "pattern": ("short_conv", "attention"),
-        "options": {"attention": {"heads": 4, "qk_norm": True}},
-        "tied": True,
-    },
-}
+SLOW = 20.0  # seconds of one call, after which another does not say more
 
 
 def mixers(mixer: str | None = None) -> Iterator[dict[str, Any]]:
-    """One row per mixer (or for `mixer` alone), float32, two layers of width 256: parameters, decode-state bytes per
+    """One row per mixer (or for `mixer` alone), float32, a few layers of width 256: parameters, decode-state bytes per
     layer and sequence, and tokens per second forward and backward at (2, 1024) tokens.
 
-    Where transformers has the class (it and torch must be installed): its name, the largest deviation of logits, and
-    how many times faster we are forward and backward, and per decoded token at batch 1; medians taken in turn, with as
-    many threads on both sides.
+    Where transformers has a model with it (it and torch must be installed): its class, the largest deviation of logits
+    with its weights, and how many times faster we are forward and backward, and per decoded token at batch 1; medians
+    taken in turn, with as many threads on both sides. Then a row beside the authors' JAX code, if that is on the path.
     """
     if mixer is not None and mixer not in MIXERS:
         raise ValueError(f"mixer must be one of {', '.join(MIXERS)}, got {mixer!r}")
     for name in MIXERS if mixer is None else [mixer]:
-        config = ModelConfig(**{"pattern": (name,), **COMMON, **MODELS.get(name, {})})
-        model = LanguageModel(config)
-        params = meta.unbox(jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"])
-        row = {
-            "benchmark": "mixers",
-            "mixer": "+".join(config.pattern),
-            "device": device(),
-            "parameters": count(params),
-        }
-        row["state_bytes"] = sum(x.nbytes for x in jax.tree.leaves(model.init_state(1)[0])) // config.repeats
-        ours = {"train": trained(model, params), "decode": decoded(model, params)}
-        yield row | (_beside(model, params, ours) if name in MODELS else _alone(ours))
+        yield _beside(name) if name in PEERS else _alone(name)
+        if name in JAX_PEERS:
+            yield from beside_jax(name)
 
 
 def trained(model: LanguageModel, params: Any) -> Callable[[], Any]:
@@ -110,28 +72,50 @@ def decoded(model: LanguageModel, params: Any) -> Callable[[], Any]:
     return run
 
 
-def _alone(ours: dict[str, Callable[[], Any]]) -> dict[str, Any]:
-    return _speed(medians({"train": ours["train"]}, ROUNDS)["train"])
+def _alone(name: str) -> dict[str, Any]:
+    model = LanguageModel(ModelConfig(vocab=VOCAB, width=WIDTH, pattern=(name,), residual_scale=False))
+    params = meta.unbox(jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"])
+    return _head(model, params) | _speed(medians({"train": trained(model, params)}, ROUNDS)["train"])
 
 
-def _beside(model: LanguageModel, params: Any, ours: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+def _beside(name: str) -> dict[str, Any]:
     import torch
-    from transformers import AutoModelForCausalLM
+    import transformers
 
+    torch.manual_seed(0)
+    module = PEERS[name](transformers)
     with tempfile.TemporaryDirectory() as folder:
-        architecture = write_hf(Path(folder), model.config, params)
+        module.save_pretrained(folder)
+        model, params = load_model(Path(folder))
+        params = jax.device_put(params)
         deviation = next(compare(Path(folder), model, params)).found
-        module = AutoModelForCausalLM.from_pretrained(folder)
     theirs = _of_torch(module, torch)
-    train = medians({"ours": ours["train"], "theirs": theirs["train"]}, ROUNDS)
-    decode = medians({"ours": ours["decode"], "theirs": theirs["decode"]}, ROUNDS)
-    return {
+    train = _in_turn(trained(model, params), theirs["train"])
+    row = {
+        **_head(model, params),
         **_speed(train["ours"]),
-        "class": architecture.name,
+        "class": type(module).__name__,
         "deviation": float(f"{deviation:.1e}"),
         "faster_training": round(train["theirs"] / train["ours"], 2),
-        "faster_decoding": round(decode["theirs"] / decode["ours"], 2),
     }
+    if name in NO_CACHE:
+        return row
+    decode = _in_turn(decoded(model, params), theirs["decode"])
+    return row | {"faster_decoding": round(decode["theirs"] / decode["ours"], 2)}
+
+
+def _in_turn(ours: Callable[[], Any], theirs: Callable[[], Any]) -> dict[str, float]:
+    """Medians after a first call that does not count."""
+    seconds(ours)
+    rounds = 1 if seconds(theirs) > SLOW else ROUNDS
+    return medians({"ours": ours, "theirs": theirs}, rounds, uncounted=0)
+
+
+def _head(model: LanguageModel, params: Any) -> dict[str, Any]:
+    config = model.config
+    state = sum(x.nbytes for x in jax.tree.leaves(model.init_state(1)[0])) // config.repeats
+    row = {"benchmark": "mixers", "mixer": "+".join(config.pattern), "device": device()}
+    return row | {"parameters": count(params), "state_bytes": state}
 
 
 def _of_torch(module: Any, torch: Any) -> dict[str, Callable[[], Any]]:
@@ -157,4 +141,4 @@ def _speed(seconds: float) -> dict[str, Any]:
 
 
 def _tokens() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, COMMON["vocab"], (BATCH, TIME + 1)).astype(np.int32)
+    return np.random.default_rng(0).integers(0, VOCAB, (BATCH, TIME + 1)).astype(np.int32)

@@ -10,13 +10,13 @@ from typing import Any
 import jax
 
 
-def medians(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each function over `repeats` rounds (A B A B ...), after one round that does not count."""
+def medians(functions: dict[str, Callable[[], Any]], repeats: int, uncounted: int = 1) -> dict[str, float]:
+    """Median seconds of each function over `repeats` rounds (A B A B ...), after so many that do not count."""
     times: dict[str, list[float]] = {name: [] for name in functions}
-    for round_ in range(repeats + 1):
+    for round_ in range(uncounted + repeats):
         for name, function in functions.items():
             passed = seconds(function)
-            if round_:
+            if round_ >= uncounted:
                 times[name].append(passed)
     return {name: statistics.median(values) for name, values in times.items()}
 
