@@ -10,7 +10,7 @@ train: .venv/terminal.done
 	$(BIN)/python launch/train.py --config=configs/quickstart.py --workdir=runs/quickstart $(FLAGS)
 
 test: .venv/test.done
-	$(BIN)/python -m pytest -n auto $(FLAGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(FLAGS)
 
 pod-rehearsal: .venv/terminal.done
 	$(BIN)/python launch/pod/rehearse.py $(FLAGS)

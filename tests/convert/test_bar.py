@@ -28,6 +28,7 @@ def source(tmp_path_factory):
     return saved("mamba", tmp_path_factory.mktemp("source"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [write_hf, write_torch, write_pararnn])
 def test_every_tensor_that_is_written_or_read_is_counted(source, write, tmp_path):
     model, params = load_model(source)

@@ -48,6 +48,7 @@ def theirs(byte_folder):
 
 @settings(deadline=None, max_examples=60)
 @given(text=st.text(max_size=30))
+@pytest.mark.slow
 def test_transformers_reads_text_as_the_same_bytes_and_back(theirs, text):
     ids = theirs(text)["input_ids"]
     assert ids == BYTES.encode(text.encode()).tolist()

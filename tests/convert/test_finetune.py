@@ -19,6 +19,8 @@ from tests.e2e.conftest import train
 
 SOURCE = DataConfig(source="parity:30", length=32, batch=8)
 
+pytestmark = pytest.mark.slow
+
 
 def experiment(folder, steps):
     return Experiment(

@@ -12,8 +12,13 @@ from jaxseq.convert.verify import FLOAT32, compare, load
 from jaxseq.sharding import make_mesh
 from tests.convert.classes import MODELS, saved
 
+ALWAYS = {"mamba", "recurrent_gemma"}  # the others are slow
 
-@pytest.fixture(scope="module", params=MODELS)
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow) for name in MODELS],
+)
 def crossed(request, tmp_path_factory):
     """(folder of transformers, our model, its parameters)."""
     folder = saved(request.param, tmp_path_factory.mktemp(request.param))

@@ -72,6 +72,7 @@ def test_the_command_says_what_it_compared_and_what_it_did_not(crossed):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["A", "b"])
 def test_gates_in_another_order_are_found_and_nothing_is_left(crossed, name, tmp_path, monkeypatch):
     right = pararnn_folder._written
@@ -85,6 +86,7 @@ def test_gates_in_another_order_are_found_and_nothing_is_left(crossed, name, tmp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_wrong_parameter_outside_the_cells_is_found(crossed, tmp_path, monkeypatch):
     right = pararnn_folder._written
     spoiled = lambda *args: ((n, -x if n == "embedding" else x) for n, x in right(*args))  # noqa: E731
@@ -93,6 +95,7 @@ def test_a_wrong_parameter_outside_the_cells_is_found(crossed, tmp_path, monkeyp
         convert(str(crossed[0]), str(tmp_path / "out"), "pararnn", say=lambda _: None)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_rounded_once(crossed, tmp_path):
     convert(str(crossed[0]), str(tmp_path / "half"), "pararnn", dtype="bfloat16", say=lambda _: None)
     expected = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), load_model(crossed[0])[1])

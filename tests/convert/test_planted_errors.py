@@ -13,6 +13,8 @@ from jaxseq.experiment import Experiment
 from jaxseq.sharding import make_mesh
 from tests.convert.classes import saved
 
+pytestmark = pytest.mark.slow
+
 
 def swapped(table, names):
     """The table, where it has both, with two parameters of one shape in each other's place."""

@@ -54,6 +54,7 @@ FACES = {  # those that tests/mixers does not show, several in one model
     "mlstm": {"heads": 2, "gate_cap": None},
 }
 CASES["other faces"] = (tuple(FACES), FACES)
+ALWAYS = {"lru-0", "mamba2-0", "attention-1", "para_rnn-0"}  # the others are slow
 
 
 def drawn(model: LanguageModel, by: float = 2.0):
@@ -104,7 +105,10 @@ def both(model, params, folder):
     return ours, tokens, mask, np.asarray(expected), found
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name in ALWAYS else pytest.mark.slow) for name in CASES],
+)
 def crossed(request, tmp_path_factory):
     pattern, options = CASES[request.param]
     model, params = tiny(pattern, options, layers=2 if len(pattern) == 1 else 1)

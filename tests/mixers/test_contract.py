@@ -3,6 +3,7 @@
 Parameters are drawn three times as large as usual, so that a state that carries nothing cannot pass.
 """
 
+import functools
 import re
 
 import jax
@@ -31,6 +32,7 @@ class Subject:
         self.params = {"params": jax.tree.map(lambda x: 3 * x, meta.unbox(self.declared))}
         self.x = jnp.asarray(np.random.default_rng(0).normal(size=(B, T, D)), np.float32)
         self._apply = jax.jit(self.mixer.apply)
+        self._slopes = jax.jit(jax.grad(self._loss, argnums=(0, 1, 2), has_aux=True))
         self.full = self(self.x)
 
     def __call__(self, x, state=None, reset=None, mask=None):
@@ -39,6 +41,27 @@ class Subject:
         reset = jnp.zeros(x.shape[:2], bool) if reset is None else reset
         mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
         return self._apply(self.params, x, state=state, reset=reset, mask=mask)
+
+    def gradients(self, x, params):
+        """y, and the gradients of a loss of it and the state with respect to parameters, x and the state before."""
+        moved = jax.tree.map(lambda s: jnp.zeros_like(s) if s.dtype.kind in "fc" else None, self.before)
+        slopes, y = self._slopes(params, x, moved)
+        return y, slopes
+
+    @functools.cached_property
+    def before(self):
+        """A state that is not empty."""
+        return self(self.x[:, :7])[1]
+
+    def _loss(self, params, x, moved):
+        weight = jnp.asarray(np.random.default_rng(1).normal(size=x.shape), x.dtype)
+        reset = jnp.zeros(x.shape[:2], bool).at[1, 5].set(True)
+        state = jax.tree.map(lambda s: s.astype(jnp.result_type(s, x)) if s.dtype.kind in "fc" else s, self.before)
+        state = jax.tree.map(lambda s, d: s if d is None else s + d, state, moved, is_leaf=lambda s: s is None)
+        y, state = self.mixer.apply(params, x, state=state, reset=reset)
+        pairs = zip(jax.tree.leaves(state), jax.tree.leaves(self.full[1]), strict=True)
+        floats = [s / max(1.0, float(np.max(np.abs(full)))) for s, full in pairs if s.dtype.kind in "fc"]
+        return jnp.sum(weight * y) + sum(jnp.sum(jnp.sin(s.real)) for s in floats), y
 
     def parts(self):
         """x in parts."""
@@ -138,32 +161,13 @@ def test_init_state_is_like_the_state_returned(subject):
     assert kind(subject.mixer.init_state(B)) == kind(subject.full[1])
 
 
-def gradients(subject, x, params):
-    """Outputs, and the gradients of a loss of them and the state with respect to parameters, x and the state before."""
-    weight = jnp.asarray(np.random.default_rng(1).normal(size=x.shape), x.dtype)
-
-    def loss(params, x, moved):
-        state = jax.tree.map(lambda s: s.astype(jnp.result_type(s, x)) if s.dtype.kind in "fc" else s, before)
-        state = jax.tree.map(lambda s, d: s if d is None else s + d, state, moved, is_leaf=lambda s: s is None)
-        y, state = subject.mixer.apply(params, x, state=state, reset=reset)
-        pairs = zip(jax.tree.leaves(state), jax.tree.leaves(subject.full[1]), strict=True)
-        floats = [s / max(1.0, float(np.max(np.abs(full)))) for s, full in pairs if s.dtype.kind in "fc"]
-        return jnp.sum(weight * y) + sum(jnp.sum(jnp.sin(s.real)) for s in floats), y
-
-    before = subject(subject.x[:, :7])[1]
-    reset = jnp.zeros(x.shape[:2], bool).at[1, 5].set(True)
-    moved = jax.tree.map(lambda s: jnp.zeros_like(s) if s.dtype.kind in "fc" else None, before)
-    slopes, y = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(params, x, moved)
-    return y, slopes
-
-
 def test_gradients_are_those_of_float64(subject, as_users_do, close):
     x = subject.x[:, :16]
     with as_users_do():
-        narrow = jax.tree.map(np.asarray, gradients(subject, x, subject.params))
+        narrow = jax.tree.map(np.asarray, subject.gradients(x, subject.params))
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda a: jnp.asarray(a, np.float64), (x, subject.params))
-        exact = jax.tree.map(np.asarray, gradients(subject, *wide))
+        exact = jax.tree.map(np.asarray, subject.gradients(*wide))
     close(narrow, exact)
 
 
@@ -177,8 +181,9 @@ def test_bfloat16_activations_are_near_float32(subject, close):
     close((y, state), run(params, x.astype(jnp.float32)), "bfloat16")
 
 
-def test_extreme_inputs_have_finite_outputs_and_gradients(subject):
-    results = subject(1e3 * subject.x), gradients(subject, 1e3 * subject.x[:, :16], subject.params)
+def test_extreme_inputs_have_finite_outputs_and_gradients(subject, as_users_do):
+    with as_users_do():
+        results = subject(1e3 * subject.x), subject.gradients(1e3 * subject.x[:, :16], subject.params)
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(results))
 
 
