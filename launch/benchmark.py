@@ -15,7 +15,7 @@ from jaxseq.benchmark.options import run
 
 TOPOLOGY = flags.DEFINE_string("topology", None, "static: what to compile for: v5e:2x2, v5p:2x2x1, v6e:2x2, h100, ...")
 OP = flags.DEFINE_string("op", None, "ops: the one to measure, linear_scan, delta_rule, ...; by default all.")
-MIXER = flags.DEFINE_string("mixer", None, "mixers: the one to measure; by default all.")
+MIXER = flags.DEFINE_string("mixer", None, "mixers, depth: the one to measure; depth takes all, too.")
 MARKDOWN = flags.DEFINE_bool("markdown", False, "mixers: the README's table instead of JSON.")
 PLOT = flags.DEFINE_string("plot", None, "ops: the PNG file to draw to.")
 

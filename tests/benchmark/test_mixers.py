@@ -1,9 +1,16 @@
 """The benchmark of mixers, as far as it is not a matter of time."""
 
+import sys
+
 import pytest
+import transformers
 
 from jaxseq.benchmark import BENCHMARKS
+from jaxseq.benchmark.mixers_jax import PEERS as JAX_PEERS
+from jaxseq.benchmark.mixers_jax import beside_jax
+from jaxseq.benchmark.mixers_peers import PEERS
 from jaxseq.benchmark.mixers_table import THIRD_PARTY, markdown, paper
+from jaxseq.convert.hf import read_hf_config
 from jaxseq.mixers import MIXERS
 
 ROW = {"mixer": "rg_lru+attention", "state_bytes": 1234, "tokens_per_second": 5678}
@@ -27,6 +34,23 @@ def test_what_mixers_are_checked_against_is_of_mixers():
     assert set(THIRD_PARTY) <= set(MIXERS)
 
 
-def test_a_mixer_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match=r"mixer must be one of .*, got 'lstm'"):
-        next(BENCHMARKS["mixers"](mixer="lstm"))
+@pytest.mark.parametrize("benchmark", ["mixers", "depth"])
+def test_a_mixer_that_is_not_there_is_named(benchmark):
+    with pytest.raises(ValueError, match=r"mixer must be .*one of .*, got 'lstm'"):
+        next(BENCHMARKS[benchmark](mixer="lstm"))
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_model_that_is_measured_beside_transformers_has_the_mixer(name, tmp_path):
+    PEERS[name](transformers).config.save_pretrained(tmp_path)
+    assert name in read_hf_config(tmp_path)[1].pattern
+
+
+@pytest.mark.parametrize("name", JAX_PEERS)
+def test_code_that_is_not_on_the_path_is_said_to_be_missing(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "recurrentgemma", None)
+    monkeypatch.setitem(sys.modules, "s5", None)
+    (row,) = beside_jax(name)
+    assert row["mixer"] == name
+    assert row["missing"]
+    assert "deviation" not in row
