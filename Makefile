@@ -6,6 +6,8 @@ SETUP := setup.py pyproject.toml
 .DELETE_ON_ERROR:
 
 .PHONY: train test lint pod-rehearsal
+# Huge pages for large arrays (glibc 2.35 and newer; nothing elsewhere): fewer page faults, a faster step on CPU.
+train: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 train: .venv/terminal.done
 	$(BIN)/python launch/train.py --config=configs/quickstart.py --workdir=runs/quickstart $(FLAGS)
 
