@@ -1,9 +1,10 @@
 """Every scan with its time axis split over a mesh axis: the ops' own functions, with the same arguments.
 
 For use under `jax.jit` inside `jax.set_mesh(mesh)`. Each device holds a part of time (and, where the mesh says so, of
-rows and heads); `relay` says what travels between them: a few states per device, however long the sequence. Without a
-mesh in force, with one that does not split time, and for a single step these are the ops themselves. A cell's steps
-have no summary: `cell_scan` is not here. It gathers time; a cell is solved in parallel over time instead.
+rows and heads); `relay` says what travels between them: a few states per device, however long the sequence and however
+many the devices. Without a mesh in force, with one that does not split time, and for a single step these are the ops
+themselves. A cell's steps have no summary: `cell_scan` is not here. It gathers time; a cell is solved in parallel over
+time instead.
 
 Raises, beside what the ops raise: ValueError if the devices do not divide T.
 """
@@ -94,14 +95,11 @@ def linear_attention(q, k, v, log_a=None, state=None, *, bonus=None, reset=None,
         return ops.linear_attention(**x, state=S, **options)
 
     def summary(x, S):
-        return _log_decay(x, S), op(x, jnp.zeros_like(S))[1], _cut(x, S)
-
-    def combine(part, S):
-        log_decay, last, cut = part
-        return last + jnp.where(over_time(cut, S), 0, jnp.exp(log_decay)[..., None] * S)
+        return _column_decay(x, S, S.shape[3]), _columns(op(x, jnp.zeros_like(S))[1]), _cut(x, S)
 
     inputs = _inputs(q, k, v, log_a, reset, mask, bonus=(bonus, "H K"))
-    return _run(op, summary, combine, inputs, (_start(state, q, v), "B H K V"), "B T H V", axis)
+    start = _start(state, q, v), "B H K V"
+    return _run(op, summary, _decayed, inputs, start, "B T H V", axis, form=(_columns, _matrices))
 
 
 def normalized_linear_attention(q, k, v, log_a=None, state=None, *, reset=None, mask=None, axis="seq", **options):
@@ -114,17 +112,12 @@ def normalized_linear_attention(q, k, v, log_a=None, state=None, *, reset=None, 
         return (y, den), state
 
     def summary(x, state):
-        return _log_decay(x, state[0]), op(x, jax.tree.map(jnp.zeros_like, state))[1], _cut(x, state[0])
+        after = op(x, jax.tree.map(jnp.zeros_like, state))[1]
+        return _column_decay(x, state[0], 1 + state[0].shape[3]), _joined(after), _cut(x, state[0])
 
-    def combine(part, state):
-        log_decay, (S, n), cut = part
-        decay = jnp.where(over_time(cut, log_decay), 0, jnp.exp(log_decay))
-        S0, n0 = (jnp.where(over_time(cut, x), 0, x) for x in state)
-        return S + decay[..., None] * S0, n + decay * n0
-
-    inputs = _inputs(q, k, v, log_a, reset, mask)
-    letters = ("B T H V", "B T H")
-    (y, den), state = _run(op, summary, combine, inputs, (start, ("B H K V", "B H K")), letters, axis)
+    inputs, letters = _inputs(q, k, v, log_a, reset, mask), ("B T H V", "B T H")
+    start = start, ("B H K V", "B H K")
+    (y, den), state = _run(op, summary, _decayed, inputs, start, letters, axis, form=(_joined, _apart))
     return y, den, state
 
 
@@ -137,19 +130,29 @@ def exponential_attention(q, k, v, log_a, log_i, state=None, *, reset=None, mask
         *y, state = ops.exponential_attention(**x, state=state, **options)
         return tuple(y), state
 
+    def pack(state):
+        S, n, m = state
+        return _joined((S, n)), jnp.repeat(m, S.shape[3] + 1, axis=1)
+
+    def unpack(state, x):
+        sums, m = state
+        return *_apart(sums, x), m.reshape(*m.shape[:1], x["v"].shape[2], -1)[..., 0]
+
     def summary(x, state):
         zero = jax.tree.map(jnp.zeros_like, state[:2])
-        return _log_decay(x, state[0])[..., 0], op(x, (*zero, jnp.full_like(state[2], NEUTRAL)))[1], _cut(x, state[0])
+        after = op(x, (*zero, jnp.full_like(state[2], NEUTRAL)))[1]
+        return _column_decay(x, state[0], 1 + state[0].shape[3])[..., 0], pack(after), _cut(x, state[0])
 
     def combine(part, state):
-        log_decay, (*new, m), cut = part
-        past = jax.lax.stop_gradient(state[2]) + log_decay
-        m, *sums = _in_common_units(cut, (past, *state[:2]), (m, *new))
-        return *sums, m
+        log_decay, (new, m), cut = part
+        past = jax.lax.stop_gradient(state[1]) + log_decay
+        m, sums = _in_common_units(cut, (past, state[0]), (m, new))
+        return sums, m
 
     inputs = _inputs(q, k, v, log_a, reset, mask, log_i=(log_i, "B T H"))
     letters, state_letters = ("B T H V", "B T H", "B T H"), ("B H K V", "B H K", "B H")
-    y, state = _run(op, summary, combine, inputs, (empty if state is None else state, state_letters), letters, axis)
+    start = empty if state is None else state, state_letters
+    y, state = _run(op, summary, combine, inputs, start, letters, axis, form=(pack, unpack))
     return *y, state
 
 
@@ -221,20 +224,21 @@ def causal_conv(x, w, b=None, state=None, *, reset=None, mask=None, axis="seq"):
     start = jnp.zeros((x.shape[0], past, x.shape[2]), x.dtype) if state is None else state
     inputs = {"x": (x, "B T D"), "w": (w, "W D"), "b": (b, "D"), "reset": (reset, "B T"), "mask": (mask, "B T")}
     op = lambda x, state: ops.causal_conv(**x, state=state)  # noqa: E731
+    turned = lambda state, _=None: jnp.swapaxes(state, 1, 2)  # noqa: E731  channels first, as `relay` wants them
 
     def summary(x, state):
         valid = jnp.sum(x["mask"], axis=1) if "mask" in x else jnp.full(state.shape[:1], x["x"].shape[1])
-        return valid, op(x, jnp.zeros_like(state))[1], _cut(x, state)
+        return valid, turned(op(x, jnp.zeros_like(state))[1]), _cut(x, state)
 
     def combine(part, state):
         # Fewer new tokens than the window holds: the rest are the last ones of the state before.
         count, new, cut = part
         index = jnp.minimum(count[:, None] + jnp.arange(past), past - 1)
-        old = jnp.take_along_axis(state, index[..., None], axis=1)
+        old = jnp.take_along_axis(state, index[:, None], axis=2)
         fresh = cut[:, None] | (jnp.arange(past) >= past - count[:, None])
-        return jnp.where(fresh[..., None], new, old)
+        return jnp.where(fresh[:, None], new, old)
 
-    return _run(op, summary, combine, inputs, (start, "B _ D"), "B T D", axis)
+    return _run(op, summary, combine, inputs, (start, "B _ D"), "B T D", axis, form=(turned, turned))
 
 
 def token_shift(x, state=None, *, reset=None, mask=None, axis="seq"):
@@ -242,8 +246,10 @@ def token_shift(x, state=None, *, reset=None, mask=None, axis="seq"):
     return causal_conv(x, shift_taps(x), None, state, reset=reset, mask=mask, axis=axis)
 
 
-def _run(op, summary, combine, inputs, start, results, axis, reverse=False):
-    """op over whole arrays: `inputs` {name: (array or None, its axes)}, `start` (state, its axes)."""
+def _run(op, summary, combine, inputs, start, results, axis, reverse=False, form=(lambda s: s, lambda s, _: s)):
+    """op over whole arrays: `inputs` {name: (array or None, its axes)}, `start` (state, its axes). A summary, and what
+    `combine` gets, have the state in the form that `relay` wants, to which and from which `form` takes it.
+    """
     given = {name: x for name, x in inputs.items() if x[0] is not None}
     arrays, letters = ({name: x[i] for name, x in given.items()} for i in (0, 1))
     state, state_letters = start
@@ -251,8 +257,18 @@ def _run(op, summary, combine, inputs, start, results, axis, reverse=False):
         return op(arrays, state)
     after = jax.eval_shape(op, arrays, state)[1]
     state = jax.tree.map(lambda x, y: x.astype(y.dtype), state, after)  # what travels is of one kind
-    function = partial(relay, op, summary, combine, axis=axis, reverse=reverse)
-    return per_device(function, (arrays, state), (letters, state_letters), (results, state_letters), (axis,))
+    pack, unpack = form
+
+    def packed(x, state):
+        y, state = op(x, unpack(state, x))
+        return y, pack(state)
+
+    def part(x, state):
+        whole = lambda x, state: summary(x, unpack(state, x))  # noqa: E731
+        y, after = relay(packed, whole, combine, x, pack(state), axis=axis, reverse=reverse)
+        return y, unpack(after, x)
+
+    return per_device(part, (arrays, state), (letters, state_letters), (results, state_letters), (axis,))
 
 
 def _inputs(q, k, v, log_a, reset, mask, **others):
@@ -278,6 +294,37 @@ def _log_decay(x, S):
     log_a = x["log_a"] if x["log_a"].ndim == 4 else x["log_a"][..., None]
     log_a = jnp.broadcast_to(log_a, (S.shape[0], x["v"].shape[1], *log_a.shape[2:]))
     return jnp.sum(jnp.where(over_time(x["mask"], log_a), log_a, 0) if "mask" in x else log_a, axis=1)
+
+
+def _columns(S):
+    """(B, H · V, K) of (B, H, K, V): to a decay columns are channels, of which there are more than heads."""
+    return jnp.swapaxes(S, 2, 3).reshape(S.shape[0], -1, S.shape[2])
+
+
+def _matrices(columns, x):
+    """The inverse, with as many heads as x["v"] has."""
+    return jnp.swapaxes(columns.reshape(columns.shape[0], x["v"].shape[2], -1, columns.shape[2]), 2, 3)
+
+
+def _joined(state):
+    """The columns of S (B, H, K, V), with n (B, H, K) as one more of every head."""
+    S, n = state
+    return _columns(jnp.concatenate([S, n[..., None]], axis=-1))
+
+
+def _apart(columns, x):
+    whole = _matrices(columns, x)
+    return whole[..., :-1], whole[..., -1]
+
+
+def _column_decay(x, S, count):
+    """(B, H · count, 1 or K): `_log_decay` of the head of every column."""
+    return jnp.repeat(_log_decay(x, S), count, axis=1)
+
+
+def _decayed(part, columns):
+    log_decay, new, cut = part
+    return new + jnp.where(over_time(cut, columns), 0, jnp.exp(log_decay) * columns)
 
 
 def _in_common_units(cut, past, new):

@@ -27,7 +27,7 @@ def linear_scan_project(coefficients, readout, xs, h0, *, params=(), reset=None,
     check_divides((axis,), leaves[0].shape[1])
     a, b = jax.eval_shape(coefficients, jax.tree.map(lambda x: x[:, :1], xs), *params)
     timed = {name: x for name, x in (("xs", xs), ("reset", reset), ("mask", mask)) if x is not None}
-    function = partial(relay, *_parts(coefficients, readout, options), axis=axis, gather=each)
+    function = partial(relay, *_parts(coefficients, readout, options), axis=axis, exchange=each)
     over, whole = PartitionSpec(None, axis), PartitionSpec()
     return jax.shard_map(
         lambda *inputs: function(inputs[:2], inputs[2]),
@@ -56,10 +56,11 @@ def _parts(coefficients, readout, options):
         start = jnp.stack([jnp.ones_like(h0), jnp.zeros_like(h0)], axis=1)
         _, left = project(both, lambda *_: (), **timed, h0=start, params=params, **options)
         reset = timed.get("reset")
-        return left, jnp.zeros(h0.shape[0], bool) if reset is None else jnp.any(reset, axis=1)
+        cut = jnp.zeros(h0.shape[0], bool) if reset is None else jnp.any(reset, axis=1)
+        return left[:, 0], left[:, 1], cut
 
     def combine(part, h):
-        left, cut = part
-        return left[:, 1] + jnp.where(over_time(cut, h), 0, left[:, 0] * h)
+        kept, new, cut = part
+        return new + jnp.where(over_time(cut, h), 0, kept * h)
 
     return op, summary, combine

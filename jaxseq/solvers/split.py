@@ -1,9 +1,10 @@
 """Newton with time split over devices: each holds some steps; h0, resets and certificates stay what they are.
 
-An iteration is one evaluation of the cell on every device's steps, one exchange, and one local linear scan. What a
+An iteration is one evaluation of the cell on every device's steps, two exchanges, and one local linear scan. What a
 device sends is what its steps do to any δ before them, (A_T ... A_1, δ_T), and the size of its residual. From all of
-these each device knows the δ that reaches it; its left neighbour's last state moves by just that. So nothing else
-travels: one collective per iteration (and a one-bit one where rows are split over devices too), however long T is.
+these, each finds the δ that reaches every device for a part of the channels, as in `ops.relay`, and sends them there;
+a left neighbour's last state moves by just that. So nothing else travels: two collectives per iteration (and a one-bit
+one where rows are split over devices too), of as many bytes however long T is and however many the devices.
 
 Sequences that do not converge are solved again one device after another, each device's steps from the exact state
 before them: Newton in windows, with all that helps a window there (see `rescue`), stepping in the end.
@@ -22,7 +23,7 @@ from jax import lax
 from jaxseq.ops.affine_methods import summary
 from jaxseq.ops.algebra import steps
 from jaxseq.ops.placement import mesh_in_force, parts, per_device
-from jaxseq.ops.relay import mine, together
+from jaxseq.ops.relay import dealt, joined, mine, together
 from jaxseq.solvers.guess import first_guess
 from jaxseq.solvers.iterate import HOPELESS, Certificate
 from jaxseq.solvers.solution import Status, choose_rows, largest, largest_each_step, leading
@@ -78,10 +79,11 @@ def _iterate(solver, cell, system, tolerance, shard):
     structure = cell.structure
     force, jac = solver.linearise(cell, system._replace(h0=left), h)
     ours = summary(structure.algebra, jac, structure.pack(force), None, None, reverse=False)
-    maps, worst, sizes = together((ours, largest(force), largest(h)), AXIS)
-    zero = jax.tree.map(jnp.zeros_like, structure.pack(left))
+    width = jax.tree.leaves(structure.pack(left))[0].shape[1]
+    maps, worst, sizes = together(dealt((ours, largest(force), largest(h)), width, AXIS), AXIS)
+    zero = jax.tree.map(jnp.zeros_like, mine(dealt(structure.pack(left), width, AXIS), AXIS))
     apply = lambda delta, part: (_after(structure, part, delta), delta)  # noqa: E731
-    before = structure.unpack(mine(lax.scan(apply, zero, maps)[1], AXIS), left)
+    before = structure.unpack(joined(together(lax.scan(apply, zero, maps)[1], AXIS), width), left)
     first, worst, size = jnp.isinf(shard.residual), jnp.max(worst, axis=0), jnp.max(sizes, axis=0)
     open_ = (worst > _bound(tolerance, size)) & jnp.isfinite(worst) & jnp.isfinite(size)
     going = shard.going & open_ & (shard.iterations < solver.max_iterations)

@@ -10,6 +10,8 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from jaxseq import ops
+from jaxseq.benchmark.time_split import compile_split
+from jaxseq.compiled.hlo import collectives
 from jaxseq.ops import algebra, placement, sharded
 from jaxseq.ops.shift import previous
 from jaxseq.sharding import RULES, make_mesh
@@ -83,7 +85,7 @@ CASES = {
 }
 
 
-COLLECTIVES = r"= \S+ (all-gather|all-reduce|reduce-scatter|collective-permute|all-to-all)\("
+COLLECTIVES = r"= (?:\S+|\(.*?\)) (all-gather|all-reduce|reduce-scatter|collective-permute|all-to-all)\("
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +115,39 @@ MADE_OF_OTHERS = ("rwkv7_attention",)  # their parts are joined by code that ano
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name in MADE_OF_OTHERS else ()) for name in CASES]
 )
-def test_values_and_gradients_are_those_of_one_device_with_three_collectives(name, flags, close):
+def test_values_and_gradients_are_those_of_one_device_with_two_exchanges_each_way(name, flags, close):
     function, args, options = CASES[name]
     with jax.set_mesh(make_mesh((1, 1, 2, 4))):
         split = jax.jit(partial(gradients, getattr(sharded, function), flags, options)).lower(args).compile()
     close(split(args), jax.jit(partial(gradients, getattr(ops, function), flags, options))(args))
-    # One exchange each way; a sum for arguments that all devices share.
+    # Two exchanges each way; a sum for arguments that all devices share.
     found = re.findall(COLLECTIVES, split.as_text())
-    assert found.count("all-gather") == 2
-    assert len(found) <= 3
+    assert found.count("all-to-all") == 4
+    assert len(found) <= 5
+
+
+# name: (function, what follows (B, T) in every argument): eight channels or heads, so that none of eight is padding
+EXCHANGED = {
+    "linear_scan": (sharded.linear_scan, ((8,), (8,))),
+    "linear_attention": (sharded.linear_attention, ((8, 2), (8, 2), (8, 3), (8,))),
+    "causal_conv": (lambda x: sharded.causal_conv(x, jnp.ones((4, 8))), ((8,),)),
+}
+
+
+FLAG = 4  # bytes of what is the same for all channels, whether a document starts and how many tokens are valid
+
+
+def exchanged(function, rest, devices):
+    """What the op and its gradients exchange over so many devices."""
+    return collectives(compile_split(function, jax.devices()[:devices], [(1, 32, *x) for x in rest]).as_text())
+
+
+@pytest.mark.parametrize("name", ["linear_scan", "linear_attention", "causal_conv"])
+def test_more_devices_do_not_send_more_and_have_no_more_collectives(name):
+    function, rest = EXCHANGED[name]
+    two, eight = (exchanged(function, rest, devices)["all-to-all"] for devices in (2, 8))
+    assert two["count"] == eight["count"] == 4
+    assert two["bytes"] < eight["bytes"] <= two["bytes"] + 6 * 2 * FLAG
 
 
 def test_states_that_are_not_kept_are_made_on_every_device(flags, close):

@@ -124,7 +124,7 @@ def test_on_sixteen_chips_what_travels_does_not_grow_with_time(topology):
     texts = [compile_split(layer, chips.devices(topology), [(1, time, 256)]).as_text() for time in (2048, 4096)]
     once, twice = map(hlo.collectives, texts)
     assert once == twice
-    assert sum(x["count"] for x in once.values()) <= 8
+    assert sum(x["count"] for x in once.values()) <= 9
     assert all(1 <= count <= 2 for count in exchanges_in_loops(texts[0]))
 
 
