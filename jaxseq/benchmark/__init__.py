@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from jaxseq.benchmark.checkpoint import checkpoint
 from jaxseq.benchmark.decode import decode
 from jaxseq.benchmark.depth import depth
 from jaxseq.benchmark.matmul import matmul
@@ -14,6 +15,7 @@ from jaxseq.benchmark.static import static
 from jaxseq.benchmark.train import train
 
 BENCHMARKS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
+    "checkpoint": checkpoint,
     "decode": decode,
     "depth": depth,
     "matmul": matmul,
