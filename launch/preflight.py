@@ -2,7 +2,8 @@
 
 Compiles the train step, the reading of a prompt and the drawing of a token for --topology (or the config's own) and
 prints bytes, FLOPs, collectives and the times that they imply. Exits with 0 where all fit, 1 where one does not, 2 on
-an error. --table prints the table of the configs that name a topology.
+an error. --table prints the table of the configs that name a topology, --scaling=fsdp (whole, seq) what a chip of a
+train step exchanges on 8 to 256 chips.
 """
 
 import json
@@ -12,8 +13,9 @@ from absl import flags
 
 from jaxseq import cli
 from jaxseq.config import load_config, override
-from jaxseq.preflight import lines, preflight, table
+from jaxseq.preflight import lines, preflight, scaling_table, table
 from jaxseq.preflight.programs import PROGRAMS
+from jaxseq.preflight.scaling import SLICES as SCALINGS
 
 CONFIG = flags.DEFINE_string("config", None, "Python file with get_config().")
 SET = flags.DEFINE_multi_string("set", [], "Change a field of the config: --set=mesh=1,-1,1,1; repeatable.")
@@ -21,6 +23,7 @@ TOPOLOGY = flags.DEFINE_string("topology", None, "Chip and layout of a slice: v5
 SLICES = flags.DEFINE_integer("slices", 1, "Slices of that layout, over which the data axis goes.", lower_bound=1)
 PROGRAM = flags.DEFINE_list("programs", list(PROGRAMS), "Which of train, prefill and decode to compile.")
 JSON = flags.DEFINE_bool("json", False, "One JSON object instead of text.")
+SCALING = flags.DEFINE_enum("scaling", None, list(SCALINGS), "The table of the config on more and more chips instead.")
 TABLE = flags.DEFINE_bool("table", False, "The table of configs/*.py instead.")
 
 
@@ -33,6 +36,10 @@ def main(argv: list[str]) -> int:
     if CONFIG.value is None:
         raise ValueError("--config must be given, got none")
     config = override(load_config(CONFIG.value), SET.value)
+    if SCALING.value is not None:
+        for line in scaling_table(config, SCALING.value):
+            print(line, flush=True)
+        return 0
     result = preflight(config, TOPOLOGY.value, slices=SLICES.value, only=PROGRAM.value)
     print(json.dumps(result) if JSON.value else "\n".join(lines(result)))
     return int(not result["fits"])

@@ -24,11 +24,14 @@ class Exchange(NamedTuple):
     loops: int
 
     @property
+    def payload(self) -> int:
+        """Bytes of the whole array; twice those of a sum that all get, which is scattered and gathered."""
+        return self.size * {"reduce-scatter": self.group, "all-reduce": 2}.get(self.kind, 1)
+
+    @property
     def sent(self) -> float:
-        """Bytes that a chip sends each time, in a ring: (n - 1) / n of the array, twice that for a sum that all get."""
-        whole = self.size * self.group if self.kind == "reduce-scatter" else self.size
-        share = {"all-reduce": 2.0, "collective-permute": self.group / max(self.group - 1, 1)}.get(self.kind, 1.0)
-        return share * whole * (self.group - 1) / self.group
+        """Bytes that a chip sends each time, in a ring: (n - 1) / n of the payload."""
+        return self.payload * (1 if self.kind == "collective-permute" else (self.group - 1) / self.group)
 
 
 def exchanges(module: Module, runs: list[Run], chips: int) -> list[Exchange]:
@@ -75,14 +78,15 @@ def _group(rest: str, chips: int) -> int:
 
 
 def by_kind(found: list[Exchange]) -> dict[str, dict[str, int]]:
-    """By kind: `count` and `in_loops` of the collectives in the text, `runs` and `bytes` of a run of the program; bytes
-    are those of the results on one chip.
+    """By kind: `count` and `in_loops` of the collectives in the text, `runs`, `bytes` and `payload` of a run of the
+    program; bytes are those of the results on one chip.
     """
     kinds: dict[str, dict[str, int]] = {}
     for one in found:
-        entry = kinds.setdefault(one.kind, {"count": 0, "in_loops": 0, "runs": 0, "bytes": 0})
+        entry = kinds.setdefault(one.kind, {"count": 0, "in_loops": 0, "runs": 0, "bytes": 0, "payload": 0})
         entry["count"] += 1
         entry["in_loops"] += one.loops > 0
         entry["runs"] += one.times
         entry["bytes"] += one.times * one.size
+        entry["payload"] += one.times * one.payload
     return dict(sorted(kinds.items()))

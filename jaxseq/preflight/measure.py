@@ -30,10 +30,10 @@ def measure(program: Program, chip: Chip, chips: int) -> dict[str, Any]:
 
     bytes_per_chip, hbm_per_chip, fits; memory: arguments, temporaries, outputs (not given their memory by arguments),
     program; flops of matrix products, model_flops (6 or 2 per parameter and token), cost_analysis (the compiler's own
-    figures, in which every loop's body counts once); hbm_bytes, sent_bytes, collectives (see `by_kind`); seconds: the
-    least time that each of compute, hbm and links needs, and `bound`, the longest; compile_seconds, with tracing, and
-    compile_cpu_seconds of all cores. Where the compiler refuses the program for its memory, FLOPs and collectives are
-    None and what follows from them is missing.
+    figures, in which every loop's body counts once); hbm_bytes, sent_bytes, payload_bytes (see `Exchange`),
+    collectives (see `by_kind`); seconds: the least time that each of compute, hbm and links needs, and `bound`, the
+    longest; compile_seconds, with tracing, and compile_cpu_seconds of all cores. Where the compiler refuses the program
+    for its memory, FLOPs and collectives are None and what follows from them is missing.
     """
     began, busy = time.perf_counter(), time.process_time()
     lowered = program.lower()
@@ -94,6 +94,7 @@ def _work(compiled: Any, text: str, chip: Chip, chips: int) -> dict[str, Any]:
         "flops": flops,
         "hbm_bytes": moved,
         "sent_bytes": sent,
+        "payload_bytes": sum(x.times * x.payload for x in exchanged if x.kind != "network"),
         "collectives": by_kind(exchanged),
         "seconds": {name: float(f"{x:.3g}") for name, x in seconds.items()},
         "bound": max(seconds, key=lambda name: seconds[name]),

@@ -42,7 +42,7 @@ def preflight(
     name = topology or config.topology
     if name is None or name in GPUS:
         raise ValueError(f"topology must be a TPU slice ({', '.join(CHIPS)}), for instance v5e:16x16, got {name}")
-    _prepare()
+    prepare()
     mesh = chip_mesh(config.mesh, devices(name, slices))
     return examine(config, name, mesh, slices=slices, only=only)
 
@@ -72,7 +72,8 @@ def chip_mesh(shape: tuple[int, int, int, int], found: Sequence[Any]) -> Mesh:
         raise ValueError(f"mesh {shape} must factor into the axes of the topology: {error}") from error
 
 
-def _prepare() -> None:
+def prepare() -> None:
+    """Turns this process to CPU, and keeps what is compiled out of JAX's cache."""
     os.environ.update(TPU_ENVIRONMENT)
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)

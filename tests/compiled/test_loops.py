@@ -111,7 +111,7 @@ def test_two_reduce_scatters_of_one_channel_are_two():
 
 def test_collectives_are_summed_by_kind_over_the_turns_of_their_loops():
     kinds = by_kind(exchanges(MODULE, RUNS, 8))
-    assert kinds["all-gather"] == {"count": 1, "in_loops": 1, "runs": 6, "bytes": 6 * 256}
+    assert kinds["all-gather"] == {"count": 1, "in_loops": 1, "runs": 6, "bytes": 6 * 256, "payload": 6 * 256}
     assert kinds["reduce-scatter"]["in_loops"] == 0
 
 

@@ -19,7 +19,7 @@ def no_tpu():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in TPU_ENVIRONMENT.items():
             patch.setenv(name, value)
-        patch.setattr(run, "_prepare", lambda: None)
+        patch.setattr(run, "prepare", lambda: None)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
         yield
         jax.config.update("jax_persistent_cache_min_compile_time_secs", keep)

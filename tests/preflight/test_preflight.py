@@ -84,6 +84,26 @@ def test_a_deeper_model_has_no_more_collectives():
     assert counts[0] == counts[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [(1, -1, 1, 1), (1, 2, 1, 2)], ids=str)
+def test_a_deeper_para_gru_1b_has_no_more_collectives(mesh):
+    """Both are one scanned layer: the shipped config, narrow, on chips of rows and of time."""
+    shipped = load_config(CONFIGS / "para_gru_1b.py")
+    narrow = {"width": WIDTH, "mlp_width": 256, "vocab": VOCAB}
+    counts = [
+        {kind: entry["count"] for kind, entry in found["collectives"].items()}
+        for found in (
+            preflight(
+                replace(shipped, model=replace(shipped.model, layers=n, **narrow), data=CONFIG.data, mesh=mesh),
+                "v5e:2x2",
+                only=("train",),
+            )
+            for n in (3, 6)
+        )
+    ]
+    assert counts[0] == counts[1]
+
+
 def test_what_the_compiler_refuses_does_not_fit_and_has_hints():
     large = replace(changed(remat="none"), data=DataConfig(length=4096, batch=4096))
     found = preflight(large, "v5e:2x2", only=("train",))
