@@ -1,13 +1,18 @@
 """What the compiler says of a train step on a mesh: that it need not make an array whole to split it anew."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec
 
+from jaxseq.config import load_config
 from jaxseq.mixers import MIXERS
 from jaxseq.model import LanguageModel, ModelConfig, declare
 from jaxseq.model.loss import cross_entropy
+from jaxseq.preflight.programs import programs
 from jaxseq.sharding import batch_sharding, is_declared, make_mesh, shardings
 from tests.mixers.cases import OPTIONS, WIDTH
 
@@ -69,3 +74,22 @@ def test_the_warning_is_seen_where_it_belongs(said):
 )
 def test_no_array_is_made_whole_to_be_split_anew(name, shape, said):
     assert WARNING not in said(gradient(name, shape))
+
+
+WHOLE_WIDTH = ("gated_delta_net", "rwkv4")  # three heads, an odd vocabulary: they do not divide over tensor
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+
+
+def shortened(path):
+    """A shipped experiment with its pattern twice, on few rows and steps; its widths are compiled, not run."""
+    config = load_config(path)
+    model = replace(config.model, layers=2 * len(config.model.pattern))
+    data, train = replace(config.data, length=64, batch=8, shards=None), replace(config.train, accumulate=1)
+    return replace(config, model=model, data=data, train=train)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_train_step_of_a_config_makes_no_array_whole_to_split_it_anew(path, said):
+    mesh = (2, 4, 1, 1) if path.stem in WHOLE_WIDTH else MESHES[0]
+    assert WARNING not in said(programs(shortened(path), make_mesh(mesh))["train"].lower())
