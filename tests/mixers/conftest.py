@@ -9,7 +9,7 @@ AT_LENGTH = {
     "test_no_output_depends_on_a_later_input_and_all_on_their_own",
     "test_bfloat16_activations_are_near_float32",
 }
-ALWAYS = {"lru", "mamba2", "gated_delta_net", "para_rnn"}
+ALWAYS = {"lru", "mamba2", "para_rnn"}
 
 
 @pytest.hookimpl(tryfirst=True)

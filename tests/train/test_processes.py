@@ -91,6 +91,7 @@ def test_sigterm_to_one_process_stops_all_after_the_same_step_and_one_process_go
     assert deviation(workdir, whole) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_after_kill_9_of_one_process_the_other_ends_in_one_line_and_both_go_on(whole, start, tmp_path):
     running, workdir = start(2, 1), tmp_path / "run"
     running.until(lambda: (workdir / "checkpoints" / "20").is_dir())
