@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def trained(model: LanguageModel, params: Any) -> Callable[[], Any]:
 def decoded(model: LanguageModel, params: Any) -> Callable[[], Any]:
     """DECODED greedy tokens, one call of the model each, as `generate` does it."""
 
-    @jax.jit
+    @partial(jax.jit, donate_argnames="state")
     def step(state: Any, token: jax.Array) -> tuple[Any, jax.Array]:
         logits, state = model.apply({"params": params}, token[:, None], state=state)
         return state, jnp.argmax(logits[:, 0], axis=-1)
