@@ -45,11 +45,12 @@ def _row(name: str, shape: tuple[int, ...], times: dict[str, float]) -> dict[str
 
 
 def _panel(axes: Any, axis: str, name: str, points: list[tuple[tuple[int, ...], dict[str, float]]]) -> None:
-    place = "BTD".index(axis)
+    sizes = [shape["BTD".index(axis)] for shape, _ in points]
     for method in points[0][1]:
-        sizes = [shape[place] for shape, _ in points]
         axes.loglog(sizes, [1e3 * times[method] for _, times in points], "o-", label=method.replace("_", " "))
     fixed = ", ".join(f"{letter} = {size}" for letter, size in zip("BTD", points[0][0], strict=True) if letter != axis)
     axes.set(xlabel=axis, ylabel="milliseconds", title=f"{name.replace('_', ' and ')} ({fixed})")
+    axes.minorticks_off()
+    axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.grid(alpha=0.3)
     axes.legend()
