@@ -1,4 +1,4 @@
-"""Train steps compiled for 8 and for 256 chips: a chip exchanges as much, and the program is as long."""
+"""Train steps compiled for 8 and for 256 chips: a chip exchanges as much."""
 
 import pytest
 
