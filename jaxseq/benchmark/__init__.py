@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from jaxseq.benchmark.attention import attention
 from jaxseq.benchmark.checkpoint import checkpoint
 from jaxseq.benchmark.decode import decode
 from jaxseq.benchmark.depth import depth
@@ -15,6 +16,7 @@ from jaxseq.benchmark.static import static
 from jaxseq.benchmark.train import train
 
 BENCHMARKS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
+    "attention": attention,
     "checkpoint": checkpoint,
     "decode": decode,
     "depth": depth,

@@ -7,7 +7,7 @@ for each head (Vaswani et al. 2017, arXiv 1706.03762, eq. 1). R_t turns the pair
 entries by the angle t · base^(-2i/R) (RoFormer, arXiv 2104.09864, eq. 34, which has R = K and pairs neighbours: a
 permutation of W_q and W_k). RecurrentGemma has R = K/2, a window, and a bias after W_o. Several query heads may share
 one key and value head (GQA, arXiv 2305.13245). With a gate, W_o sees the heads' outputs times σ(W_g x_t), elementwise
-(arXiv 2505.06708, the gate at G1). The scores take O(B · heads · T · S) memory, S the number of keys.
+(arXiv 2505.06708, the gate at G1). `ops.causal_attention` keeps the scores of an eighth of the queries at a time.
 
 With weights = "softplus", LSSAR (Gao & Spratling 2025, arXiv 2501.13428), there is neither softmax nor 1 / √K:
 
@@ -24,7 +24,6 @@ power multiplies rounding: that of a bfloat16 projection moves y by up to 1.5 % 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -34,11 +33,11 @@ import jax.numpy as jnp
 from jaxseq.mixers.base import Mixer, as_state, linear, scale
 from jaxseq.ops import rms_norm, unit_norm
 from jaxseq.ops.attention_weights import softmax_weights, softplus_weights
+from jaxseq.ops.causal_attention import Keys, Tokens, Weigh, causal_attention, ring_attention
 from jaxseq.ops.checks import check_bool, check_choice, check_shapes
 from jaxseq.ops.positions import place, rotate
 
 State = dict[str, jax.Array]
-Weigh = Callable[[jax.Array, jax.Array, int], jax.Array]  # scores, which keys are seen, K -> weights
 
 
 class Attention(Mixer):
@@ -112,20 +111,22 @@ class Attention(Mixer):
             "v": heads("w_v", groups),
             "position": position if mask is None else jnp.where(mask, position, -1),
         }
-        seen = visible(position, document, new["position"], document, slots)
-        k, v = new["k"], new["v"]
-        if state is not None:
-            past = visible(position, document, state["position"], jnp.zeros_like(state["position"]), slots)
-            seen = jnp.concatenate([past, seen], axis=2)
-            k, v = (jnp.concatenate([state[name].astype(new[name].dtype), new[name]], axis=1) for name in ("k", "v"))
-        y = attend(q, k, v, seen, self._weigh()).reshape(*x.shape[:2], self.heads * width)
+        after = write(cache, new, document, position[:, -1] + 1)
+        at = Tokens(position, document)
+        if state is not None and x.shape[1] == 1:
+            at = Tokens(position, jnp.zeros_like(document))  # what the ring holds is of this document
+            y = ring_attention(q, at, _keys(after), slots, self._weigh(), dtype=new["v"].dtype)
+        else:
+            keys = _keys(new, document) if state is None else _joined(state, new, document)
+            y = causal_attention(q, at, keys, slots, self._weigh(), dense=mask is None)
+        y = y.reshape(*x.shape[:2], self.heads * width)
         if self.out_gate:
             y = y * jax.nn.sigmoid(linear(self, "w_g", x, self.heads * width, ("embed", "heads")))
         y = linear(self, "w_o", y, self.width, ("heads", "embed"), bias=self.out_bias)
         if self.window is None:
             lost = position >= slots if mask is None else mask & (position >= slots)
             y = jnp.where(lost[..., None], jnp.nan, y)
-        return y, write(cache, new, document, position[:, -1] + 1)
+        return y, after
 
     def _normed(self, name: str, x: jax.Array) -> jax.Array:
         if self.qk_norm:
@@ -176,34 +177,16 @@ class Attention(Mixer):
             )
 
 
-def visible(
-    position: jax.Array, document: jax.Array, key_position: jax.Array, key_document: jax.Array, window: int
-) -> jax.Array:
-    """(B, T, S) bool: the key (B, S) is of the query's (B, T) document and one of the `window` tokens that end there.
-
-    A key with position -1 is seen by nobody.
-    """
-    distance = position[:, :, None] - key_position[:, None]
-    near = (distance >= 0) & (distance < window) & (key_position >= 0)[:, None]
-    return near & (document[:, :, None] == key_document[:, None])
+def _keys(entries: State, document: jax.Array | None = None) -> Keys:
+    """The keys of a ring or of new tokens, of their documents or of document 0, which the state belongs to."""
+    place = entries["position"]
+    return Keys(entries["k"], entries["v"], Tokens(place, jnp.zeros_like(place) if document is None else document))
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array, weigh: Weigh = softmax_weights) -> jax.Array:
-    """Σ_s weigh(q · k_s) v_s over the keys a query sees: q (B, T, H, K), k and v (B, S, G, K), seen (B, T, S) bool.
-
-    Query head h uses key head h // (H / G). Sums and weights are in float32 or wider; y is (B, T, H, K) in q's
-    dtype, and finite for a query that sees nothing. A NaN or inf in v makes NaN of the queries that see it and of no
-    others (0 · NaN would spread it to all), so a document beyond `context` leaves its neighbours in a row alone.
-    """
-    dtype = jnp.promote_types(q.dtype, jnp.float32)
-    sound = jnp.all(jnp.isfinite(v), axis=(2, 3))
-    v = jnp.where(sound[..., None, None], v, 0)
-    grouped = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[3])
-    scores = jnp.einsum("btghk,bsgk->bghts", grouped, k, preferred_element_type=dtype)
-    weight = weigh(scores, seen[:, None, None], q.shape[3]).astype(v.dtype)
-    y = jnp.einsum("bghts,bsgk->btghk", weight, v, preferred_element_type=dtype).astype(v.dtype)
-    broken = jnp.any(seen & ~sound[:, None], axis=2)
-    return jnp.where(broken[..., None, None], jnp.nan, y.reshape(q.shape))
+def _joined(past: State, new: State, document: jax.Array) -> Keys:
+    """The keys of the ring, then the new ones, in their dtype."""
+    join = lambda old, new: jnp.concatenate([old.astype(new.dtype), new], axis=1)  # noqa: E731
+    return jax.tree.map(join, _keys(past), _keys(new, document))
 
 
 def write(cache: State, new: State, document: jax.Array, length: jax.Array) -> State:

@@ -1,0 +1,65 @@
+"""Why `ops.causal_attention` takes queries in blocks, and single ones read only the slots in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import jax
+import jax.numpy as jnp
+
+from jaxseq.benchmark.timing import device, medians
+from jaxseq.ops import causal_attention as op
+
+BATCH, TIME, HEADS, WIDTH = 2, 1024, 4, 64
+SLOTS, LENGTHS = 2048, (64, 512, 2048)
+
+
+def attention(repeats: int = 9) -> Iterator[dict[str, Any]]:
+    """Rows for (B, T, H, K) = (2, 1024, 4, 64) in float32: the time in 2 to 16 blocks over that in one, forward, and
+    forward and backward; and for a token's read of a ring of 2048 slots, of which so many are in use, over that of all.
+    """
+    for way, program in (("forward", _forward), ("forward+backward", _gradient)):
+        times = medians({str(n): _in_blocks(n, program) for n in (1, 2, 4, 8, 16)}, repeats)
+        yield _row(way, "blocks", times, times.pop("1"))
+    times = medians({"all": _ring(1, SLOTS)} | {str(n): _ring(n, op.FEWEST) for n in LENGTHS}, repeats)
+    yield _row("decode", "slots in use", times, times.pop("all"))
+
+
+def _row(way: str, of: str, times: dict[str, float], whole: float) -> dict[str, Any]:
+    ratios = {name: round(time / whole, 2) for name, time in times.items()}
+    return {"benchmark": "attention", "way": way, "device": device(), f"time_by_{of.replace(' ', '_')}": ratios}
+
+
+def _in_blocks(count: int, program: Callable[..., Any]) -> Callable[[], Any]:
+    q, k, v = (_drawn(i, BATCH, TIME) for i in range(3))
+    place = jnp.broadcast_to(jnp.arange(TIME), (BATCH, TIME))
+    at = op.Tokens(place, jnp.zeros_like(place))
+    with patch.multiple(op, SMALLEST=1, BLOCKS=count):
+        run = jax.jit(lambda *x: program(*x)).lower(q, k, v, at).compile()  # traced anew
+    return lambda: run(q, k, v, at)
+
+
+def _forward(q: jax.Array, k: jax.Array, v: jax.Array, at: op.Tokens) -> jax.Array:
+    return op.causal_attention(q, at, op.Keys(k, v, at), TIME, dense=True)
+
+
+def _gradient(q: jax.Array, k: jax.Array, v: jax.Array, at: op.Tokens) -> Any:
+    return jax.grad(lambda *x: jnp.sum(jnp.square(_forward(*x, at))), (0, 1, 2))(q, k, v)
+
+
+def _ring(length: int, fewest: int) -> Callable[[], Any]:
+    slot = jnp.arange(SLOTS)[None]
+    at = op.Tokens(jnp.where(slot < length, slot, -1), jnp.zeros_like(slot))
+    ring, q = op.Keys(_drawn(0, 1, SLOTS), _drawn(1, 1, SLOTS), at), _drawn(2, 1, 1)
+    mine = op.Tokens(jnp.full((1, 1), length - 1), jnp.zeros((1, 1), slot.dtype))
+    with patch.object(op, "FEWEST", fewest):
+        read = partial(op.ring_attention, window=SLOTS, dtype=jnp.float32)
+        run = jax.jit(read).lower(q, mine, ring).compile()
+    return lambda: run(q, mine, ring)
+
+
+def _drawn(seed: int, rows: int, time: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), (rows, time, HEADS, WIDTH))
