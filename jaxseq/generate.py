@@ -20,6 +20,7 @@ import numpy as np
 from jaxseq.data import ByteTokenizer, TextStream, Tokenizer
 from jaxseq.evaluate import worst_solves
 from jaxseq.model import LanguageModel, ModelConfig
+from jaxseq.model.apart import for_single_tokens
 from jaxseq.model.block import make_mixer
 
 CHUNK = 2048  # most prompt tokens of a row in one call
@@ -128,7 +129,7 @@ def generate(
     _check(model.config, tokenizer, prompts, max_tokens)
     encoded = [tokenizer.encode(prompt) for prompt in prompts]
     _check_context(model.config, encoded, max_tokens)
-    state = _read(model, params, encoded)
+    params, state = for_single_tokens(model.config, params, _read(model, params, encoded))
     answers: list[list[int]] = [[] for _ in prompts]
     running = set(range(len(prompts)))
     for index, ids in enumerate(_draw(model, params, state, tokenizer, encoded, max_tokens, sampling)):

@@ -43,17 +43,19 @@ def _in_blocks(count: int, program: Callable[..., Any]) -> Callable[[], Any]:
 
 
 def _forward(q: jax.Array, k: jax.Array, v: jax.Array, at: op.Tokens) -> jax.Array:
-    return op.causal_attention(q, at, op.Keys(k, v, at), TIME, dense=True)
+    keys = op.Keys(jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2), at)
+    return op.causal_attention(q, at, keys, TIME, dense=True)
 
 
 def _gradient(q: jax.Array, k: jax.Array, v: jax.Array, at: op.Tokens) -> Any:
-    return jax.grad(lambda *x: jnp.sum(jnp.square(_forward(*x, at))), (0, 1, 2))(q, k, v)
+    return jax.grad(lambda q, k, v: jnp.sum(jnp.square(_forward(q, k, v, at))), (0, 1, 2))(q, k, v)
 
 
 def _ring(length: int, fewest: int) -> Callable[[], Any]:
     slot = jnp.arange(SLOTS)[None]
     at = op.Tokens(jnp.where(slot < length, slot, -1), jnp.zeros_like(slot))
-    ring, q = op.Keys(_drawn(0, 1, SLOTS), _drawn(1, 1, SLOTS), at), _drawn(2, 1, 1)
+    k, v = (jnp.swapaxes(_drawn(i, 1, SLOTS), 1, 2) for i in range(2))
+    ring, q = op.Keys(k, v, at), _drawn(2, 1, 1)
     mine = op.Tokens(jnp.full((1, 1), length - 1), jnp.zeros((1, 1), slot.dtype))
     with patch.object(op, "FEWEST", fewest):
         read = partial(op.ring_attention, window=SLOTS, dtype=jnp.float32)

@@ -24,6 +24,7 @@ power multiplies rounding: that of a bfloat16 projection moves y by up to 1.5 % 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -63,7 +64,7 @@ class Attention(Mixer):
     Parameters: 2 (heads + kv_heads) K D, D for the bias, 2 K or (heads + kv_heads) K for the norms, heads K D for the
     gate.
     State, a ring of S = window or context slots that holds the document's token at position p in slot p mod S:
-    {"k", "v": (B, S, kv_heads, head_dim) float32, keys as queries meet them, "position": (B, S) int32, -1 where empty,
+    {"k", "v": (B, kv_heads, S, head_dim) float32, keys as queries meet them, "position": (B, S) int32, -1 where empty,
     "length": (B,) int32, tokens of the document so far}. Positions count a document's valid tokens from 0.
     """
 
@@ -86,8 +87,8 @@ class Attention(Mixer):
         """An empty ring."""
         groups, width, slots = self.sizes()
         return {
-            "k": jnp.zeros((batch, slots, groups, width), jnp.float32),
-            "v": jnp.zeros((batch, slots, groups, width), jnp.float32),
+            "k": jnp.zeros((batch, groups, slots, width), jnp.float32),
+            "v": jnp.zeros((batch, groups, slots, width), jnp.float32),
             "position": jnp.full((batch, slots), -1, jnp.int32),
             "length": jnp.zeros((batch,), jnp.int32),
         }
@@ -107,8 +108,8 @@ class Attention(Mixer):
         turn = partial(rotate, position=position, base=self.rope_base, turned=self._turned(width))
         q = turn(self._normed("norm_q", heads("w_q", self.heads)))
         new = {
-            "k": turn(self._normed("norm_k", heads("w_k", groups))),
-            "v": heads("w_v", groups),
+            "k": jnp.swapaxes(turn(self._normed("norm_k", heads("w_k", groups))), 1, 2),
+            "v": jnp.swapaxes(heads("w_v", groups), 1, 2),
             "position": position if mask is None else jnp.where(mask, position, -1),
         }
         after = write(cache, new, document, position[:, -1] + 1)
@@ -185,7 +186,7 @@ def _keys(entries: State, document: jax.Array | None = None) -> Keys:
 
 def _joined(past: State, new: State, document: jax.Array) -> Keys:
     """The keys of the ring, then the new ones, in their dtype."""
-    join = lambda old, new: jnp.concatenate([old.astype(new.dtype), new], axis=1)  # noqa: E731
+    join = lambda old, new: jnp.concatenate([old.astype(new.dtype), new], axis=new.ndim // 2)  # noqa: E731
     return jax.tree.map(join, _keys(past), _keys(new, document))
 
 
@@ -194,11 +195,12 @@ def write(cache: State, new: State, document: jax.Array, length: jax.Array) -> S
     slots, last = cache["position"].shape[1], document[:, -1:]
     kept = (document == last) & (new["position"] >= 0) & (length[:, None] - new["position"] <= slots)
     slot = jnp.where(kept, new["position"] % slots, slots)  # beyond the ring: dropped
+    put = jax.vmap(lambda row, index, entries: row.at[index].set(entries, mode="drop"))
+    put_heads = jax.vmap(put, in_axes=(1, None, 1), out_axes=1)
 
-    def ring(name: str, empty: int) -> jax.Array:
+    def ring(name: str, empty: int, put: Callable[..., jax.Array] = put_heads) -> jax.Array:
         old = cache[name]
         fresh = (last > 0).reshape(-1, *(1,) * (old.ndim - 1))
-        put = jax.vmap(lambda row, index, entries: row.at[index].set(entries, mode="drop"))
         return put(jnp.where(fresh, empty, old), slot, new[name].astype(old.dtype))
 
-    return {"k": ring("k", 0), "v": ring("v", 0), "position": ring("position", -1), "length": length}
+    return {"k": ring("k", 0), "v": ring("v", 0), "position": ring("position", -1, put), "length": length}

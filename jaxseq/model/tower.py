@@ -80,7 +80,16 @@ class Tower(nn.Module):
         return norm(self, "embedding_norm", x, config) if config.embedding_norm else x
 
     def stack(self, x: jax.Array, state: Any, reset: Any, mask: Any) -> tuple[jax.Array, Any]:
-        """All blocks and the final norm of x (B, T, D), and the states after. Inside `@nn.compact`."""
+        """All blocks and the final norm of x (B, T, D), and the states after. Inside `@nn.compact`.
+
+        The blocks are scanned over depth, but applied one by one with a state that `model.apart` took apart, a list.
+        """
+        carry = x, no_firsts(self.config, x)
+        layers = self._one_by_one if isinstance(state, list) else self._scanned
+        (x, _), state = layers(carry, state, places(self, self.config), reset, mask)
+        return norm(self, "norm", x, self.config), state
+
+    def _scanned(self, carry: Carry, state: Any, *others: Any) -> tuple[Carry, Any]:
         config = self.config
         unit = Repeat if config.remat == "none" else nn.remat(Repeat, policy=REMAT[config.remat], prevent_cse=False)
         carried: Any = nn.broadcast if state is None else 0
@@ -94,6 +103,13 @@ class Tower(nn.Module):
             length=config.repeats,
             metadata_params={"axis": "layers"},
         )
-        carry = x, no_firsts(config, x)
-        (x, _), state = scanned(config, self.block, name="layers")(carry, state, places(self, config), reset, mask)
-        return norm(self, "norm", x, config), state
+        return scanned(config, self.block, name="layers")(carry, state, *others)
+
+    def _one_by_one(self, carry: Carry, state: list[Any], places: Any, *others: Any) -> tuple[Carry, Any]:
+        config, after = self.config, []
+        shared = Repeat(config, self.block, name="layers") if config.shared_layers else None
+        for i in range(config.repeats):
+            layer = shared or Repeat(config, self.block, name=f"layers_{i}")
+            carry, new = layer(carry, state[i], jax.tree.map(lambda x, i=i: x[i], places), *others)
+            after.append(new)
+        return carry, after

@@ -35,7 +35,7 @@ class Tokens(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """What may be seen: k and v (B, S, G, K) and their places (B, S)."""
+    """What may be seen: k and v (B, G, S, K) and their places (B, S)."""
 
     k: jax.Array
     v: jax.Array
@@ -58,7 +58,7 @@ def causal_attention(
     Sums and weights are in float32 or wider, and y is finite for a query that sees nothing. A NaN or inf in v makes
     NaN of the queries that see it and of no others, so one document's does not spread to its neighbours in a row.
     """
-    time, past = q.shape[1], keys.k.shape[1] - q.shape[1]
+    time, past = q.shape[1], keys.k.shape[2] - q.shape[1]
     size = time if splits("seq", time) else max(SMALLEST, -(-time // BLOCKS))
     run = partial(_attend, window=window, weigh=weigh)
     if size >= time:
@@ -67,8 +67,8 @@ def causal_attention(
     def block(start: int) -> jax.Array:
         stop, oldest = min(start + size, time), start - window + 1
         first = past + oldest if dense and oldest >= 0 else 0
-        mine, theirs = ((lambda x, cut=cut: x[:, cut]) for cut in (slice(start, stop), slice(first, past + stop)))
-        return jax.checkpoint(run)(mine(q), jax.tree.map(mine, at), jax.tree.map(theirs, keys))
+        queries = jax.tree.map(lambda x: x[:, start:stop], (q, at))
+        return jax.checkpoint(run)(*queries, _part(keys, first, past + stop))
 
     return jnp.concatenate([block(start) for start in range(0, time, size)], axis=1)
 
@@ -81,12 +81,12 @@ def ring_attention(
     A ring fills from its first slot on: the fewest slots are read, of 256, 512, 1024, ... S, that hold all positions.
     They take `dtype`, which y has.
     """
-    slots = ring.k.shape[1]
+    slots = ring.k.shape[2]
     sizes = [n for n in (FEWEST << i for i in range(slots.bit_length())) if n < slots] + [slots]
 
     def read(size: int) -> Callable[[Keys], jax.Array]:
         def attended(ring: Keys) -> jax.Array:
-            k, v, places = jax.tree.map(lambda x: x[:, :size], ring)
+            k, v, places = _part(ring, 0, size)
             return _attend(q, at, Keys(k.astype(q.dtype), v.astype(dtype), places), window, weigh)
 
         return attended
@@ -102,15 +102,21 @@ def visible(at: Tokens, keys: Tokens, window: int) -> jax.Array:
     return near & (at.document[:, :, None] == keys.document[:, None])
 
 
+def _part(keys: Keys, start: int, stop: int) -> Keys:
+    at = jax.tree.map(lambda x: x[:, start:stop], keys.at)
+    return Keys(keys.k[:, :, start:stop], keys.v[:, :, start:stop], at)
+
+
 def _attend(q: jax.Array, at: Tokens, keys: Keys, window: int, weigh: Weigh) -> jax.Array:
-    """All queries at once."""
-    dtype, seen = jnp.promote_types(q.dtype, jnp.float32), visible(at, keys.at, window)
-    k, v = keys.k, keys.v
-    sound = jnp.all(jnp.isfinite(v), axis=(2, 3))
-    v = jnp.where(sound[..., None, None], v, 0)  # 0 · NaN would reach every query
-    grouped = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[3])
-    scores = jnp.einsum("btghk,bsgk->bghts", grouped, k, preferred_element_type=dtype)
+    """All queries at once, heads before time: so no operand of a matmul is transposed, on CPU by a copy."""
+    k, v, seen = keys.k, keys.v, visible(at, keys.at, window)
+    dtype = jnp.promote_types(q.dtype, jnp.float32)
+    sound = jnp.all(jnp.isfinite(v), axis=(1, 3))
+    v = jnp.where(sound[:, None, :, None], v, 0)  # 0 · NaN would reach every query
+    grouped = jnp.swapaxes(q, 1, 2).reshape(q.shape[0], k.shape[1], -1, *q.shape[1::2])
+    scores = jnp.einsum("bgrtk,bgsk->bgrts", grouped, k, preferred_element_type=dtype)
     weight = weigh(scores, seen[:, None, None], q.shape[3]).astype(v.dtype)
-    y = jnp.einsum("bghts,bsgk->btghk", weight, v, preferred_element_type=dtype).astype(v.dtype)
+    y = jnp.einsum("bgrts,bgsk->bgrtk", weight, v, preferred_element_type=dtype).astype(v.dtype)
+    y = jnp.swapaxes(y.reshape(q.shape[0], q.shape[2], *q.shape[1::2]), 1, 2)
     broken = jnp.any(seen & ~sound[:, None], axis=2)
-    return jnp.where(broken[..., None, None], jnp.nan, y.reshape(q.shape))
+    return jnp.where(broken[..., None, None], jnp.nan, y)

@@ -124,7 +124,7 @@ def test_no_slot_is_written_twice():
     """Two writes to a slot would be in no certain order on an accelerator: here tokens come last to first."""
     mixer, _, _ = make(heads=2, window=8)
     position = jnp.arange(T, dtype=jnp.int32)[None].repeat(B, axis=0)
-    new = {"k": jnp.zeros((B, T, 2, 8)), "v": jnp.zeros((B, T, 2, 8)), "position": position}
+    new = {"k": jnp.zeros((B, 2, T, 8)), "v": jnp.zeros((B, 2, T, 8)), "position": position}
     length, document = jnp.full(B, T, jnp.int32), jnp.zeros((B, T), jnp.int32)
     forward = write(mixer.init_state(B), new, document, length)
     backward = write(mixer.init_state(B), jax.tree.map(lambda x: x[:, ::-1], new), document, length)

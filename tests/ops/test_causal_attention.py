@@ -32,18 +32,18 @@ def problem(past=0, reset=False, mask=False):
     own = position if valid is None else jnp.where(valid, position, -1)
     earlier = jnp.broadcast_to(jnp.arange(past)[::-1], (B, past)).astype(own.dtype)  # a ring has no order
     at = Tokens(jnp.concatenate([earlier, own], 1), jnp.concatenate([jnp.zeros_like(earlier), document], 1))
-    keys = Keys(drawn(B, past + T, G, K, seed=2), drawn(B, past + T, G, K, seed=3), at)
+    keys = Keys(drawn(B, G, past + T, K, seed=2), drawn(B, G, past + T, K, seed=3), at)
     return drawn(B, T, H, K), Tokens(position, document), keys
 
 
 def at_once(q, at, keys, window):
     """Softmax over what is seen, written out."""
     seen = visible(at, keys.at, window)[:, None]
-    k, v = (jnp.repeat(x, H // G, axis=2) for x in (keys.k, keys.v))
-    scores = jnp.where(seen, jnp.einsum("bthk,bshk->bhts", q, k) / K**0.5, -jnp.inf)
+    k, v = (jnp.repeat(x, H // G, axis=1) for x in (keys.k, keys.v))
+    scores = jnp.where(seen, jnp.einsum("bthk,bhsk->bhts", q, k) / K**0.5, -jnp.inf)
     some = jnp.any(seen, axis=-1, keepdims=True)
     weight = jnp.where(some, jax.nn.softmax(jnp.where(some, scores, 0), axis=-1), 0)
-    return jnp.einsum("bhts,bshk->bthk", weight, v)
+    return jnp.einsum("bhts,bhsk->bthk", weight, v)
 
 
 @pytest.mark.parametrize("window", [3, 9, 100])
@@ -81,7 +81,7 @@ def test_the_slots_in_use_are_the_whole_ring(length, small, close):
     position = np.full((1, slots), -1, np.int32)
     position[0, tokens % slots] = tokens
     zeros = jnp.zeros((1, slots), jnp.int32)
-    ring = Keys(drawn(1, slots, G, K), drawn(1, slots, G, K, seed=1), Tokens(jnp.asarray(position), zeros))
+    ring = Keys(drawn(1, G, slots, K), drawn(1, G, slots, K, seed=1), Tokens(jnp.asarray(position), zeros))
     q, at = drawn(1, 1, H, K, seed=2), Tokens(jnp.full((1, 1), length - 1), zeros[:, :1])
     got = jax.jit(lambda *x: ring_attention(*x, slots, dtype=jnp.float32))(q, at, ring)
     close(got, at_once(q, at, ring, slots))
@@ -90,7 +90,7 @@ def test_the_slots_in_use_are_the_whole_ring(length, small, close):
 def test_a_nan_in_a_value_reaches_the_queries_that_see_it_and_no_other(small):
     q, at, keys = problem()
     run = jax.jit(lambda v: causal_attention(q, at, keys._replace(v=v), 4, dense=True))
-    clean, poisoned = run(keys.v), run(keys.v.at[0, 9, 1, 3].set(jnp.inf))
+    clean, poisoned = run(keys.v), run(keys.v.at[0, 1, 9, 3].set(jnp.inf))
     reached = (np.arange(T) >= 9) & (np.arange(T) < 13)
     np.testing.assert_array_equal(jnp.isnan(poisoned[0]).all((1, 2)), reached)
     np.testing.assert_array_equal(poisoned[0][~reached], clean[0][~reached])
