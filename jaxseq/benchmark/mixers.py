@@ -24,7 +24,7 @@ from jaxseq.model import LanguageModel, ModelConfig, count
 from jaxseq.model.apart import for_single_tokens
 from jaxseq.model.loss import cross_entropy
 
-BATCH, TIME, DECODED, ROUNDS = 2, 1024, 64, 3
+BATCH, TIME, DECODED, ROUNDS = 2, 1024, 64, 5
 SLOW = 20.0  # seconds of one call, after which another does not say more
 
 
@@ -120,11 +120,12 @@ def _multiplied(model: LanguageModel, params: Any) -> int:
 def _in_turn(
     ours: Callable[[], Any], theirs: Callable[[], Any], product: Callable[[], Any] = lambda: None
 ) -> dict[str, float]:
-    """Medians after a first call that does not count."""
+    """Medians of calls in a row, after a first one that does not count."""
     for function in (ours, product):
         seconds(function)
-    rounds = 1 if seconds(theirs) > SLOW else ROUNDS
-    return medians({"ours": ours, "theirs": theirs, "product": product}, rounds, uncounted=0)
+    slow = seconds(theirs) > SLOW
+    functions = {"ours": ours, "theirs": theirs, "product": product}
+    return medians(functions, 1 if slow else ROUNDS, uncounted=0, again=not slow)
 
 
 def _head(model: LanguageModel, params: Any) -> dict[str, Any]:

@@ -10,11 +10,19 @@ from typing import Any
 import jax
 
 
-def medians(functions: dict[str, Callable[[], Any]], repeats: int, uncounted: int = 1) -> dict[str, float]:
-    """Median seconds of each function over `repeats` rounds (A B A B ...), after so many that do not count."""
+def medians(
+    functions: dict[str, Callable[[], Any]], repeats: int, uncounted: int = 1, again: bool = False
+) -> dict[str, float]:
+    """Median seconds of each function over `repeats` rounds (A B A B ...), after so many that do not count.
+
+    If `again`, each turn is two calls, of which the second counts: the first after another function's finds its memory
+    gone, which takes up to twice as long as in a row.
+    """
     times: dict[str, list[float]] = {name: [] for name in functions}
     for round_ in range(uncounted + repeats):
         for name, function in functions.items():
+            if again:
+                seconds(function)
             passed = seconds(function)
             if round_ >= uncounted:
                 times[name].append(passed)

@@ -82,8 +82,12 @@ def _within(x, bonus):
     if bonus is not None:
         scores = scores + jnp.eye(q.shape[-2], dtype=q.dtype) * jnp.sum(q * bonus * k, axis=-1)[..., None]
     ending = None if document is None else document == document[..., -1:]
-    keys = k if log_a is None else k * decay_to_end(log_a)
-    written = write(select(ending, keys), select(ending, v))
+    keys, values = k, v
+    if log_a is not None and _one_decay(log_a):
+        values = v * decay_to_end(log_a)
+    elif log_a is not None:
+        keys = k * decay_to_end(log_a)
+    written = write(select(ending, keys), select(ending, values))
     y = _read(scores, v, pairs(q.shape[-2], document))
     if log_a is not None:
         y = y * broken_decays(x["log_a"], document, strict=strict)
@@ -113,6 +117,14 @@ def _decay(x):
     return jnp.exp(total if x["document"] is None else jnp.where(_cut(x)[..., None], 0, total))[..., None]
 
 
+def _one_decay(x):
+    """Whether the channels share one: then it scales v and y, which every head has of its own, not a group's q and k.
+
+    The gradient of these is then one product over all heads of the group, not a sum of theirs.
+    """
+    return x.shape[-1] == 1
+
+
 def _cut(x):
     """(..., 1, 1) bool: a document starts in the chunk."""
     return x["document"][..., -1] != x["before"]
@@ -120,9 +132,13 @@ def _cut(x):
 
 def _carried(x, state, exclusive):
     """What the steps of a chunk read of the state before it, zero from the first reset on."""
-    log_a = finite_decays(x["log_a"])
-    q = x["q"] if log_a is None else x["q"] * decay_from_start(log_a, exclusive=exclusive)
-    y = jnp.matmul(q, state, precision=lax.Precision.HIGHEST)
+    q, log_a = x["q"], finite_decays(x["log_a"])
+    decay = None if log_a is None else decay_from_start(log_a, exclusive=exclusive)
+    if decay is None or _one_decay(decay):
+        y = jnp.matmul(q, state, precision=lax.Precision.HIGHEST)
+        y = y if decay is None else decay * y
+    else:
+        y = jnp.matmul(q * decay, state, precision=lax.Precision.HIGHEST)
     return y if x["document"] is None else select(x["document"] == x["before"][..., None], y)
 
 
