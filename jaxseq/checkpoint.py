@@ -66,6 +66,11 @@ class Checkpoints:
         """Steps with a complete checkpoint, in order."""
         return sorted(self._manager.all_steps())
 
+    def prepare(self, params: Any, opt_state: Any) -> None:
+        """Compiles the fingerprints, so that the first save holds up the steps no longer than later ones."""
+        for tree in (params, opt_state):
+            fingerprint(tree)
+
     def save(
         self, step: int, params: Any, opt_state: Any, iterator: Any, config: Experiment, score: float | None = None
     ) -> None:

@@ -45,7 +45,7 @@ class LRU(Mixer):
         phase = self.param("theta_log", param(self._init_theta, "inner"), (n,))
         a = jnp.exp(-jnp.exp(log_decay) + 1j * jnp.exp(phase))
         gain = self.param("gamma_log", param(lambda *_: 0.5 * jnp.log1p(-jnp.square(jnp.abs(a))), "inner"), (n,))
-        b = jnp.exp(gain) * self._complex_inputs(x, n)
+        b = self._complex_inputs(x, n, jnp.exp(gain))
         a = a[None, None]
         if mask is not None:
             a, b = jnp.where(mask[..., None], a, 1), jnp.where(mask[..., None], b, 0)
@@ -67,10 +67,11 @@ class LRU(Mixer):
             raise ValueError(f"max_phase must be positive, got {self.max_phase}")
         return self.width if self.states is None else self.states
 
-    def _complex_inputs(self, x: jax.Array, n: int) -> jax.Array:
+    def _complex_inputs(self, x: jax.Array, n: int, gain: jax.Array) -> jax.Array:
         init = nn.initializers.normal((2 * self.width) ** -0.5)
         w = self.param("w_in", param(init, None, "embed", "inner", decay=False), (2, self.width, n))
-        return jax.lax.complex(*(matmul(x, v, jnp.promote_types(x.dtype, jnp.float32)) for v in w))
+        # The gain times real and imaginary parts: a real gain's gradient is then no sum of complex numbers.
+        return jax.lax.complex(*(gain * matmul(x, v, jnp.promote_types(x.dtype, jnp.float32)) for v in w))
 
     def _real_outputs(self, h: jax.Array) -> jax.Array:
         init = nn.initializers.normal(h.shape[-1] ** -0.5)

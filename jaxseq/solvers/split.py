@@ -2,7 +2,7 @@
 
 An iteration is one evaluation of the cell on every device's steps, two exchanges, and one local linear scan. What a
 device sends is what its steps do to any δ before them, (A_T ... A_1, δ_T), and the size of its residual. From all of
-these, each finds the δ that reaches every device for a part of the channels, as in `ops.relay`, and sends them there;
+these, each finds the δ that reaches every device for a part of the channels, as in `relay`, and sends them there;
 a left neighbour's last state moves by just that. So nothing else travels: two collectives per iteration (and a one-bit
 one where rows are split over devices too), of as many bytes however long T is and however many the devices.
 
@@ -23,7 +23,7 @@ from jax import lax
 from jaxseq.ops.affine_methods import summary
 from jaxseq.ops.algebra import steps
 from jaxseq.ops.placement import mesh_in_force, parts, per_device
-from jaxseq.ops.relay import dealt, joined, mine, together
+from jaxseq.ops.sharded.relay import dealt, joined, mine, together
 from jaxseq.solvers.guess import first_guess
 from jaxseq.solvers.iterate import HOPELESS, Certificate
 from jaxseq.solvers.solution import Status, choose_rows, largest, largest_each_step, leading

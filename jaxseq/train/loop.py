@@ -49,6 +49,7 @@ class Loop:
         """
         session, train = self._session, self._session.config.train
         step = session.start
+        session.checkpoints.prepare(session.state.params, session.state.opt_state)
         while step < train.steps and not stop.reached(step):
             self._tracer.before(step)
             with self._meter.waiting():

@@ -36,9 +36,7 @@ def test_an_option_goes_only_to_a_benchmark_that_takes_it():
 
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones():
-    with pytest.raises(
-        ValueError, match=r"benchmark must be one of attention, .*static.*, got 'speed'"
-    ):
+    with pytest.raises(ValueError, match=r"benchmark must be one of attention, .*static.*, got 'speed'"):
         run("speed")
 
 

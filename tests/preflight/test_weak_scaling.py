@@ -36,7 +36,7 @@ def test_with_parameters_over_chips_256_exchange_what_8_do():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mixer", ["para_rnn", "mamba2"])
+@pytest.mark.parametrize("mixer", ["para_rnn", "mamba2", "lru"])
 def test_with_time_over_chips_256_exchange_what_8_do(mixer):
     few, many = eight_and_256("seq", config(mixer, 256, 64))
     check_constant(few, many)

@@ -16,7 +16,7 @@ from jaxseq.ops.algebra import over_time
 from jaxseq.ops.checks import accumulation_dtype
 from jaxseq.ops.placement import check_divides, splits
 from jaxseq.ops.project import linear_scan_project as project
-from jaxseq.ops.relay import each, relay
+from jaxseq.ops.sharded.relay import each, relay
 
 
 def linear_scan_project(coefficients, readout, xs, h0, *, params=(), reset=None, mask=None, axis="seq", **options):
