@@ -16,6 +16,7 @@ from jaxseq.sharding import make_mesh
 from jaxseq.train.optimizer import make_optimizer
 from jaxseq.train.state import abstract_state
 from jaxseq.train.step import make_step
+from tests.marks import slow_but
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 
@@ -44,6 +45,7 @@ def test_its_docstring_states_its_parameter_count(path):
     assert int(stated[1].replace(",", "")) == count(declare(LanguageModel(load_config(path).model)))
 
 
+@pytest.mark.parametrize("path", slow_but(CONFIGS[0].with_stem("quickstart"), CONFIGS), indirect=True)
 def test_its_train_step_keeps_the_state_as_it_is(path):
     config = load_config(path)
     model = LanguageModel(config.model)

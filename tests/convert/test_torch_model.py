@@ -26,6 +26,7 @@ from jaxseq.mixers import MIXERS
 from jaxseq.model import LanguageModel, ModelConfig, declare
 from jaxseq.sharding import is_declared, make_mesh
 from jaxseq.train.origin import adopt, first_params
+from tests.marks import slow_but
 from tests.mixers.cases import OPTIONS, WIDTH
 
 VOCAB, PROMPT, NEW = 40, 8, 64
@@ -156,7 +157,7 @@ STYLES = {
 MIXED = ("rwkv7", "hgrn2", "retnet", "hgrn2")  # what depends on a layer's place, and a kind that comes twice
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", slow_but("shared layers, relu2, a normed embedding", STYLES))
 def test_styles_of_blocks_are_those_of_jax(style, tmp_path, mesh):
     shared = STYLES[style].get("shared_layers")
     pattern = MIXED[1:] if shared else MIXED  # the first weights of rwkv7 are another layer's in each place
@@ -254,6 +255,7 @@ ALONE = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])
 import modeling_jaxseq
+from tests.marks import slow_but
 model = modeling_jaxseq.load(sys.argv[1])
 ids = model.generate(modeling_jaxseq.encode("def "), 32)[0].tolist()
 assert not {"jax", "transformers", "safetensors", "numpy.testing"} & set(sys.modules), sorted(sys.modules)

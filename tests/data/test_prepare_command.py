@@ -43,6 +43,7 @@ def test_a_trained_tokenizer_is_of_the_size_that_was_asked_for(texts, tmp_path):
     assert "tokenizer.json: 270 ids, bpe-" in output
 
 
+@pytest.mark.slow
 def test_after_kill_9_of_two_workers_another_call_makes_the_same_shards(texts, bpe, tmp_path):
     (tmp_path / "tokenizer.json").write_text(bpe.json)
     folder = tmp_path / "tokens"

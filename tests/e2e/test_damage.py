@@ -9,6 +9,7 @@ import pytest
 
 from jaxseq.checkpoint import read_model
 from tests.e2e.conftest import losses, rows, run, small_flags, tiny, train
+from tests.marks import slow_but
 
 
 @pytest.fixture
@@ -33,8 +34,10 @@ def flip_a_byte(path):
     path.write_bytes(bytes(data))
 
 
-@pytest.mark.parametrize("damage", [cut_short, flip_a_byte], ids=["cut", "flipped"])
-@pytest.mark.parametrize("item", ["params", "optimizer", "data", "meta"])
+@pytest.mark.parametrize(
+    "damage", [cut_short, pytest.param(flip_a_byte, marks=pytest.mark.slow)], ids=["cut", "flipped"]
+)
+@pytest.mark.parametrize("item", slow_but("params", ["params", "optimizer", "data", "meta"]))
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(copied, trained, corpus, item, damage):
     damage(heart(copied / "checkpoints" / "6" / item))
     with pytest.warns(UserWarning, match="checkpoint 6 is damaged .*using an older one"):

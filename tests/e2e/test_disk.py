@@ -67,6 +67,7 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_later(corpus, tmp_path, bef
     assert max(losses(tmp_path)) == 6
 
 
+@pytest.mark.slow
 def test_a_folder_that_vanished_is_made_again_and_the_run_goes_on(corpus, tmp_path, before_saving):
     before_saving(4, lambda: shutil.rmtree(tmp_path / "checkpoints"))
     train(small(corpus), str(tmp_path))

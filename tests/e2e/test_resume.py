@@ -37,6 +37,7 @@ def whole(tmp_path_factory, corpus):
     return losses(workdir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [37])
 def test_after_kill_9_the_losses_are_bit_identical(whole, corpus, tmp_path, step):
     flags = [f"--workdir={tmp_path}", *small_flags(corpus, steps=150, save_every=7)]

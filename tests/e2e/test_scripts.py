@@ -15,6 +15,7 @@ def test_generate_streams_a_continuation_of_the_prompt(trained):
     assert len(done.stdout) > len("def ")
 
 
+@pytest.mark.slow
 def test_a_prompt_is_answered_alike_alone_and_in_a_batch(trained):
     flags = [f"--workdir={trained}", "--max_tokens=12", "--seed=3", "--prompt=self"]
     alone = run("generate", *flags).stdout.rstrip("\n")
@@ -88,6 +89,7 @@ def test_tensorboard_writes_events(corpus, tmp_path):
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
+@pytest.mark.slow
 def test_steps_that_are_profiled_are_in_a_trace(corpus, tmp_path):
     # In a process of its own: jaxlib's profiler crashes where a test before has loaded another version's libtpu.
     done = run("train", *small_flags(corpus, steps=6), f"--workdir={tmp_path}", "--profile=2:4")

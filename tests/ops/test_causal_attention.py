@@ -46,7 +46,7 @@ def at_once(q, at, keys, window):
     return jnp.einsum("bhts,bhsk->bthk", weight, v)
 
 
-@pytest.mark.parametrize("window", [3, 9, 100])
+@pytest.mark.parametrize("window", [3, 100])
 @pytest.mark.parametrize("case", [{}, {"past": PAST}, {"reset": True}, {"mask": True, "past": PAST}], ids=str)
 def test_blocks_are_all_queries_at_once_in_values_and_gradients(case, window, small, close):
     q, at, keys = problem(**case)

@@ -76,6 +76,7 @@ def test_a_row_of_the_table_has_a_cell_for_every_head(result):
     assert "| tiny | v5e:2x2 | 1 x 4 x 1 x 1 |" in row("tiny", result)
 
 
+@pytest.mark.slow
 def test_a_deeper_model_has_no_more_collectives():
     counts = [
         {kind: entry["count"] for kind, entry in found["collectives"].items()}

@@ -8,9 +8,10 @@ import pytest
 
 from jaxseq.cells import CELLS, Cell
 from jaxseq.solvers import check_cell
+from tests.marks import slow_but
 
 
-@pytest.mark.parametrize("name", ["para_gru", "lstm"])
+@pytest.mark.parametrize("name", slow_but("para_gru", ["para_gru", "lstm"]))
 def test_a_cell_of_ours_is_what_it_claims(name):
     deviations = check_cell(CELLS[name](8, 8, heads=2))
     assert set(deviations) == {"structure", "newton", "sequential", "gradients"}

@@ -11,6 +11,7 @@ from jaxseq.analysis.lyapunov import lyapunov_exponent
 from jaxseq.cells import CELLS
 from jaxseq.solvers import DampedNewton, Diagonal, FixedPoint, Newton, QuasiNewton, Sequential, Status, solve
 from jaxseq.solvers.solution import largest
+from tests.marks import slow_but
 
 pytestmark = pytest.mark.usefixtures("optimised")  # near chaos every rounding shows
 B, T, D = 2, 256, 8
@@ -47,7 +48,7 @@ def deviation(ours, theirs):
     return max(float(jnp.max(jnp.abs(a - b)) / jnp.maximum(1, jnp.max(jnp.abs(b)))) for a, b in pairs)
 
 
-@pytest.mark.parametrize(("name", "size"), HARD)
+@pytest.mark.parametrize(("name", "size"), slow_but(("lstm:forget", 3.0), HARD))
 def test_the_result_is_the_sequential_one(name, size):
     cell, params, u = hard(name, size)
     exact, ours = (run(cell, params, u, solver=solver) for solver in (Sequential(), Newton()))
@@ -70,8 +71,8 @@ def test_at_two_thousand_steps_the_recurrence_is_solved_and_predictable_states_a
         assert deviation(ours.h, exact.h) < 1e-4
 
 
-@pytest.mark.parametrize("solver", [Newton, QuasiNewton, DampedNewton, FixedPoint])
-@pytest.mark.parametrize("size", [1.0, 8.0])
+@pytest.mark.parametrize("solver", slow_but(Newton, [Newton, QuasiNewton, DampedNewton, FixedPoint]))
+@pytest.mark.parametrize("size", slow_but(8.0, [1.0, 8.0]))
 def test_what_is_called_converged_has_a_small_residual(solver, size):
     cell, params, u = hard("para_gru:normal", size)
     solution = run(cell, params, u, solver=solver(max_iterations=12, on_failure="return"))
@@ -82,6 +83,7 @@ def test_what_is_called_converged_has_a_small_residual(solver, size):
         assert status in (Status.CONVERGED, Status.STALLED, Status.DIVERGED)
 
 
+@pytest.mark.slow
 def test_some_of_them_are_stepped_through():
     cell, params, u = hard("para_gru:normal", 8.0)  # near chaos: from the first step on
     solution = run(cell, params, u)
@@ -99,7 +101,7 @@ def test_rejected_steps_and_smaller_windows_solve_what_newton_does_not():
     assert deviation(helped.h, run(cell, params, u, solver=Sequential()).h) < 1e-5
 
 
-@pytest.mark.parametrize("window", [1, 7, 32, 300])
+@pytest.mark.parametrize("window", slow_but(7, [1, 7, 32, 300]))
 def test_windows_are_exact_at_their_borders(window, close):
     cell, params, u = hard("para_gru:normal", 1.0)
     reset, mask = np.random.default_rng(1).random((2, B, T)) < [[[0.05]], [[0.9]]]
@@ -109,6 +111,7 @@ def test_windows_are_exact_at_their_borders(window, close):
     close(ours.h, run(cell, params, u, solver=Sequential(), **flags).h)
 
 
+@pytest.mark.slow
 def test_damping_takes_fewer_iterations_where_newton_overshoots():
     cell, params, u = hard("para_gru:normal", 3.0)
     newton, damped = (
@@ -147,6 +150,7 @@ def test_a_cell_with_jacobians_far_above_one_does_not_report_success():
     assert bool(jnp.all(run(cell, params, u).status == Status.FELL_BACK))
 
 
+@pytest.mark.slow
 def test_the_states_of_converged_rows_stay_as_they_are_when_others_are_rescued():
     cell, params, u = hard("para_gru:normal", 2.0, seed=1)
     alone, helped = (

@@ -94,10 +94,10 @@ def windows_that_start_from_zero(monkeypatch):
 @pytest.mark.parametrize(
     ("accepted", "plant"),
     [
-        (gradients_are_exact, quasi_adjoint),
+        pytest.param(gradients_are_exact, quasi_adjoint, marks=pytest.mark.slow),
         (a_bad_row_is_reported, maximum_that_drops_nan),
         (what_is_called_converged_solves_the_recurrence, success_by_the_last_step),
-        (modes_agree, windows_that_start_from_zero),
+        pytest.param(modes_agree, windows_that_start_from_zero, marks=pytest.mark.slow),
     ],
 )
 def test_a_planted_defect_is_found(accepted, plant, monkeypatch):

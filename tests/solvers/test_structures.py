@@ -11,6 +11,7 @@ import pytest
 from jaxseq.cells import CELLS, Dense, Heads
 from jaxseq.ops import reference
 from jaxseq.solvers import FixedPoint, Newton, QuasiNewton, Sequential, solve
+from tests.marks import slow_but
 
 B, T, D = 2, 19, 4
 FORMS = {
@@ -58,7 +59,7 @@ def everything(states, *args):
     return states(*args), value, curvature, tangent
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", slow_but("heads", FORMS))
 def test_values_gradients_tangents_and_curvature_are_the_reference_s(form, close):
     cell, args, flags = problem(form)
     with jax.enable_x64(True):
@@ -81,7 +82,7 @@ def test_gradients_are_exact_whatever_solved_it(solver, close):
     close(jax.tree.leaves(gradients), jax.tree.leaves(expected("dense")[1]), "float64")
 
 
-@pytest.mark.parametrize("form", ["block", "heads"])
+@pytest.mark.parametrize("form", slow_but("block", ["block", "heads"]))
 def test_linear_methods_agree(form, close):
     cell, args, flags = problem(form)
     with jax.enable_x64(True):
@@ -91,6 +92,7 @@ def test_linear_methods_agree(form, close):
             close(jax.tree.leaves(solution.h), jax.tree.leaves(expected(form)[0]), "float64")
 
 
+@pytest.mark.slow
 def test_under_vmap_scan_and_remat_it_is_the_same(close):
     cell, (params, u, h0), _ = problem("block")
 

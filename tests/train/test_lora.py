@@ -195,6 +195,7 @@ def tuned(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_checkpoint_reads_as_the_merged_model_that_the_run_evaluated(tuned, tmp_path):
     config, model, params, _ = read_model(tuned)
     base = make_params(model, config.train.seed, make_mesh(devices=jax.devices()[:1]))

@@ -67,6 +67,7 @@ def last(workdir: Path):
     return max(rows(workdir), default=0)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_evaluations_and_batches_of_one(whole, start, tmp_path):
     running = start(2, 4)
     assert running.wait() == [0, 0], running.said(0)
