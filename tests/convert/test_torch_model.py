@@ -255,7 +255,6 @@ ALONE = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])
 import modeling_jaxseq
-from tests.marks import slow_but
 model = modeling_jaxseq.load(sys.argv[1])
 ids = model.generate(modeling_jaxseq.encode("def "), 32)[0].tolist()
 assert not {"jax", "transformers", "safetensors", "numpy.testing"} & set(sys.modules), sorted(sys.modules)

@@ -87,6 +87,7 @@ def test_a_run_from_before_a_field_was_added_is_read_with_its_default(trained, c
     assert result["step"] == 6
 
 
+@pytest.mark.slow
 def test_more_steps_go_on_and_the_change_is_shown(corpus, tmp_path, capsys):
     train(tiny(corpus, steps=2), str(tmp_path))
     train(tiny(corpus, steps=4), str(tmp_path))

@@ -89,7 +89,9 @@ def test_single_steps_are_the_whole(subject, close):
     close((jnp.concatenate(ys, axis=1), state), subject.full)
 
 
-@pytest.mark.parametrize("order", [(7, 16, 1), (1, 7, 16), (16, 1, 7)], ids=str)
+@pytest.mark.parametrize(
+    "order", [(7, 16, 1), *(pytest.param(x, marks=pytest.mark.slow) for x in ((1, 7, 16), (16, 1, 7)))], ids=str
+)
 def test_parts_with_the_state_carried_are_the_whole(subject, order, close):
     state, ys = None, []
     for part in jnp.split(subject.x, np.cumsum(order)[:-1], axis=1):

@@ -123,6 +123,7 @@ def everything_kept(params):
     return loss_and_gradient(CONFIG, params)
 
 
+@pytest.mark.slow
 def test_what_is_recomputed_changes_neither_loss_nor_gradient(params, close):
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
