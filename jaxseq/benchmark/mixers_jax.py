@@ -18,7 +18,8 @@ from jaxseq.benchmark.timing import device, medians
 from jaxseq.mixers.rg_lru import RGLRU
 from jaxseq.mixers.s5 import S5
 
-Apply = Callable[[Any, jax.Array], jax.Array]  # parameters, x (B, T, D) -> y
+Apply = Callable[[Any, jax.Array], Any]  # parameters, x (B, T, D) -> y
+Model = tuple[Apply, Any]  # and its parameters
 BATCH, TIME, WIDTH, HEADS, ROUNDS = 2, 1024, 256, 4, 9
 
 
@@ -27,7 +28,7 @@ class Peer(NamedTuple):
 
     package: str
     mixer: Any
-    theirs: Callable[[Any], tuple[Apply, Any]]
+    theirs: Callable[[Any], Model]
 
 
 def beside_jax(name: str) -> Iterator[dict[str, Any]]:
@@ -38,27 +39,39 @@ def beside_jax(name: str) -> Iterator[dict[str, Any]]:
     head = {"benchmark": "mixers", "mixer": name, "beside": peer.package, "device": device()}
     x = jax.random.normal(jax.random.key(1), (BATCH, TIME, WIDTH))
     params = meta.unbox(jax.jit(peer.mixer.init)(jax.random.key(0), x[:, :1])["params"])
+    ours = (lambda p, x: peer.mixer.apply({"params": p}, x)[0]), params
     try:
-        apply, theirs = peer.theirs(params)
+        theirs = peer.theirs(params)
     except ImportError as error:
         yield head | {"missing": str(error)}
         return
-    both = {"ours": (lambda p, x: peer.mixer.apply({"params": p}, x)[0], params), "theirs": (apply, theirs)}
-    runs = {"forward": lambda f: f, "both": lambda f: jax.grad(lambda p, x: jnp.sum(jnp.sin(f(p, x))), (0, 1))}
-    compiled = {way: {k: (jax.jit(make(f)), p) for k, (f, p) in both.items()} for way, make in runs.items()}
-    ours, other = (np.asarray(f(p, x)) for f, p in compiled["forward"].values())
-    times = {
-        way: medians({k: lambda f=f, p=p: f(p, x) for k, (f, p) in pair.items()}, ROUNDS)
-        for way, pair in compiled.items()
-    }
     yield head | {
-        "deviation": float(f"{np.max(np.abs(ours - other)) / np.max(np.abs(other)):.1e}"),
-        "faster_forward": round(times["forward"]["theirs"] / times["forward"]["ours"], 2),
-        "faster_training": round(times["both"]["theirs"] / times["both"]["ours"], 2),
+        "deviation": _deviation(ours, theirs, x),
+        "faster_forward": _faster(ours, theirs, x),
+        "faster_training": _faster(*((_gradients(apply), params) for apply, params in (ours, theirs)), x),
     }
 
 
-def _griffin(params: Any) -> tuple[Apply, Any]:
+def _deviation(ours: Model, theirs: Model, x: jax.Array) -> float:
+    y, expected = (np.asarray(jax.jit(apply)(params, x)) for apply, params in (ours, theirs))
+    return float(f"{np.max(np.abs(y - expected)) / np.max(np.abs(expected)):.1e}")
+
+
+def _faster(ours: Model, theirs: Model, x: jax.Array) -> float:
+    times = medians({"ours": _call(ours, x), "theirs": _call(theirs, x)}, ROUNDS)
+    return round(times["theirs"] / times["ours"], 2)
+
+
+def _call(model: Model, x: jax.Array) -> Callable[[], Any]:
+    apply, params = jax.jit(model[0]), model[1]
+    return lambda: apply(params, x)
+
+
+def _gradients(apply: Apply) -> Apply:
+    return jax.grad(lambda params, x: jnp.sum(jnp.sin(apply(params, x))), (0, 1))
+
+
+def _griffin(params: Any) -> Model:
     """The recurrent block of recurrentgemma (google-deepmind/recurrentgemma, Apache-2.0)."""
     module = import_module("recurrentgemma.jax.modules")
     dense = lambda name: {"kernel": params[f"w_{name}"], "bias": params[f"b_{name}"]}  # noqa: E731
@@ -79,7 +92,7 @@ def _griffin(params: Any) -> tuple[Apply, Any]:
     return apply, theirs
 
 
-def _s5(params: Any) -> tuple[Apply, Any]:
+def _s5(params: Any) -> Model:
     """The state space model of S5 (lindermanlab/S5, MIT), followed by GELU as its layer has it."""
     jnp.__dict__["DeviceArray"] = jax.Array  # what it still annotates with
     module = import_module("s5.ssm")
