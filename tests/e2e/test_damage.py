@@ -53,6 +53,7 @@ def test_a_missing_item_is_damage_too(copied, trained, corpus):
     assert losses(copied) == losses(trained)
 
 
+@pytest.mark.slow
 def test_a_run_whose_checkpoints_are_all_damaged_starts_again_from_the_same_data(copied, trained, corpus):
     for step in (4, 6):
         flip_a_byte(heart(copied / "checkpoints" / str(step) / "params"))
@@ -69,6 +70,7 @@ def test_an_unfinished_checkpoint_is_named_and_ignored(copied, trained, corpus):
     assert losses(copied) == losses(trained)
 
 
+@pytest.mark.slow
 def test_the_script_says_so_in_one_line_and_goes_on(corpus, tmp_path):
     flags = [f"--workdir={tmp_path}", *small_flags(corpus, steps=4, save_every=2)]
     assert run("train", *flags).returncode == 0
@@ -98,6 +100,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
+@pytest.mark.slow
 def test_the_last_and_the_best_checkpoints_stay(corpus, tmp_path):
     config = tiny(corpus, steps=8, save_every=1, eval_every=1, eval_batches=1, keep_last=2)
     config = replace(config, optim=replace(config.optim, learning_rate=1.0))  # far too large: an early step is the best

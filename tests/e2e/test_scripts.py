@@ -84,6 +84,7 @@ def test_every_metrics_row_has_what_it_is_read_for(trained):
         assert row["iterations"] >= 1
 
 
+@pytest.mark.slow
 def test_tensorboard_writes_events(corpus, tmp_path):
     train(tiny(corpus, steps=1, tensorboard=True), str(tmp_path))
     assert list((tmp_path / "tensorboard").glob("events.*"))
@@ -98,6 +99,7 @@ def test_steps_that_are_profiled_are_in_a_trace(corpus, tmp_path):
     assert trace.stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_trace_prints_a_row_for_each_layer_and_draws_it(trained, tmp_path):
     copied = shutil.copytree(trained, tmp_path / "run")
     done = run("trace", f"--workdir={copied}", "--iterations=4")

@@ -91,6 +91,7 @@ def test_some_of_them_are_stepped_through():
     np.testing.assert_array_equal(solution.h, run(cell, params, u, solver=Sequential("loop")).h)
 
 
+@pytest.mark.slow
 def test_rejected_steps_and_smaller_windows_solve_what_newton_does_not():
     cell, params, u = hard("para_gru:normal", 2.0, seed=1)
     alone, helped = (
@@ -140,6 +141,7 @@ def test_raise_names_the_sequences():
         solve(cell, params, u, solver=Newton(max_iterations=3, on_failure="raise"))
 
 
+@pytest.mark.slow
 def test_a_cell_with_jacobians_far_above_one_does_not_report_success():
     cell = CELLS["gru"](D, D)
     params = jax.tree.map(lambda x: x, cell.init(jax.random.key(0)))
@@ -174,6 +176,7 @@ class Chaos:
         return 4 * h * (1 - h) + u
 
 
+@pytest.mark.slow
 def test_chaos_is_stepped_through_and_its_growth_says_why():
     solution = run(Chaos(), (), jnp.zeros((1, 2048, 1)))
     np.testing.assert_array_equal(solution.status, [Status.FELL_BACK])

@@ -63,6 +63,7 @@ def size(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 def test_the_base_stays_bit_for_bit_while_adapters_learn(adapted):
     states, losses = adapted
     jax.tree.map(np.testing.assert_array_equal, states[-1].params["base"], states[0].params["base"])

@@ -78,6 +78,7 @@ def test_two_processes_give_the_losses_evaluations_and_batches_of_one(whole, sta
     assert running.said(1, "out").replace("[Gloo]", "").count("step") == 0, "process 0 alone reports"
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_process_stops_all_after_the_same_step_and_one_process_goes_on(whole, start, corpus, tmp_path):
     running, workdir = start(2, 4), tmp_path / "run"
     running.until(lambda: last(workdir) >= 1)
