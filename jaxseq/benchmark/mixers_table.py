@@ -34,14 +34,15 @@ THIRD_PARTY = {
 def markdown(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Lines of a table, as the rows come."""
     titles = ("mixer", "paper", "checked against", "state, bytes", "tokens/s")
-    yield f"| {' | '.join(titles)} | beside transformers: logits, training, decoding |"
+    yield f"| {' | '.join(titles)} | beside transformers: logits, training (at most), decoding |"
     yield f"|{'---|' * 6}"
     for row in (row for row in rows if "state_bytes" in row):  # those beside JAX code have a table of their own
         kind = row["mixer"].split("+")[0]
         beside = "-"
         if "class" in row:
             decoding = f"{row['faster_decoding']:.1f}x" if "faster_decoding" in row else "-"
-            beside = f"{row['deviation']:.0e}, {row['faster_training']:.1f}x, {decoding}"
+            training = f"{row['faster_training']:.1f}x ({row['fastest_training']:.1f}x)"
+            beside = f"{row['deviation']:.0e}, {training}, {decoding}"
         oracle = THIRD_PARTY.get(kind, "its definition in float64")
         cells = (f"`{kind}`", paper(kind), oracle, f"{row['state_bytes']:,}", f"{row['tokens_per_second']:,}", beside)
         yield f"| {' | '.join(cells)} |"
