@@ -23,7 +23,7 @@ from jaxseq.solvers.solution import Solution, Status, growth
 from jaxseq.solvers.system import System, linearise
 from jaxseq.solvers.tangent import STEPWISE, explicit, tangent
 
-SAVED = "recurrence"  # the checkpoint name of solved states, for remat policies
+SAVED = "recurrence"  # the checkpoint name of solved states and other dear results, for remat policies
 
 
 def solve(
