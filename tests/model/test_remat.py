@@ -15,7 +15,9 @@ def transcendentals(pattern, remat):
     model = LanguageModel(ModelConfig(vocab=8, width=8, layers=1, pattern=pattern, mlp_width=0, remat=remat))
     params = meta.unbox(jax.eval_shape(model.init, jax.random.key(0), TOKENS))["params"]
     gradient = jax.jit(jax.grad(lambda params: jnp.sum(model.apply({"params": params}, TOKENS)[0])))
-    return gradient.lower(params).compile().cost_analysis()["transcendentals"]
+    cost = gradient.lower(params).compile().cost_analysis()
+    assert cost is not None
+    return cost["transcendentals"]
 
 
 @pytest.mark.parametrize("mixer", ["attention", "para_rnn"])
