@@ -2,8 +2,8 @@
 
 No token sees a later one, so a block of queries needs the keys up to its own end only: of the T x T scores, n blocks
 compute the share (n + 1) / 2n. The backward pass computes a block's weights again, and only one block's are kept at a
-time. On 2 CPU cores, float32, (B, T, H, K) = (2, 1024, 4, 64), forward and backward take 0.4 times as long in 8 blocks
-as in one (`python launch/benchmark.py attention`).
+time. On 2 CPU cores, float32, (B, T, H, K) = (2, 1024, 4, 64), forward and backward take half as long in 8 blocks as in
+one (`python launch/benchmark.py attention`).
 
 Positions count a document's valid tokens from 0. Keys with position -1 are seen by nobody.
 """
