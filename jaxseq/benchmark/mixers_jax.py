@@ -48,7 +48,7 @@ def beside_jax(name: str) -> Iterator[dict[str, Any]]:
     yield head | {
         "deviation": _deviation(ours, theirs, x),
         "faster_forward": _faster(ours, theirs, x),
-        "faster_training": _faster(*((_gradients(apply), params) for apply, params in (ours, theirs)), x),
+        "faster_training": _faster(_gradients(ours), _gradients(theirs), x),
     }
 
 
@@ -67,8 +67,9 @@ def _call(model: Model, x: jax.Array) -> Callable[[], Any]:
     return lambda: apply(params, x)
 
 
-def _gradients(apply: Apply) -> Apply:
-    return jax.grad(lambda params, x: jnp.sum(jnp.sin(apply(params, x))), (0, 1))
+def _gradients(model: Model) -> Model:
+    apply, params = model
+    return jax.grad(lambda params, x: jnp.sum(jnp.sin(apply(params, x))), (0, 1)), params
 
 
 def _griffin(params: Any) -> Model:

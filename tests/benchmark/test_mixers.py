@@ -5,13 +5,14 @@ import sys
 import pytest
 import transformers
 
-from jaxseq.benchmark import BENCHMARKS
+from jaxseq.benchmark import BENCHMARKS, mixers_jax
 from jaxseq.benchmark.mixers_jax import PEERS as JAX_PEERS
 from jaxseq.benchmark.mixers_jax import beside_jax
 from jaxseq.benchmark.mixers_peers import PEERS
 from jaxseq.benchmark.mixers_table import THIRD_PARTY, markdown, paper
 from jaxseq.convert.hf import read_hf_config
 from jaxseq.mixers import MIXERS
+from jaxseq.mixers.lru import LRU
 
 ROW = {"mixer": "rg_lru+attention", "state_bytes": 1234, "tokens_per_second": 5678}
 
@@ -45,6 +46,17 @@ def test_a_mixer_that_is_not_there_is_named(benchmark):
 def test_a_model_that_is_measured_beside_transformers_has_the_mixer(name, tmp_path):
     PEERS[name](transformers).config.save_pretrained(tmp_path)
     assert name in read_hf_config(tmp_path)[1].pattern
+
+
+def test_a_mixer_is_as_its_own_peer(monkeypatch):
+    mixer = LRU(mixers_jax.WIDTH)
+    theirs = lambda params: (lambda p, x: mixer.apply({"params": p}, x)[0], params)  # noqa: E731
+    monkeypatch.setitem(JAX_PEERS, "lru", mixers_jax.Peer("ours", mixer, theirs))
+    for name, size in {"TIME": 4, "ROUNDS": 1}.items():
+        monkeypatch.setattr(mixers_jax, name, size)
+    (row,) = beside_jax("lru")
+    assert row["deviation"] == 0
+    assert {"faster_forward", "faster_training"} <= set(row)
 
 
 @pytest.mark.parametrize("name", JAX_PEERS)
