@@ -1,6 +1,6 @@
 """Measures on this machine, one JSON line per row: python launch/benchmark.py BENCHMARK
 
-BENCHMARK is attention, train, checkpoint, decode, depth, matmul, mixers, scan, ops or solvers.
+BENCHMARK is attention, checkpoint, decode, depth, matmul, mixers, ops, scan, solvers or train.
 
 Without an accelerator, by compiling for one: python launch/benchmark.py static --topology=v5e:2x2
 """
