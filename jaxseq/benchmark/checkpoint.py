@@ -21,8 +21,8 @@ EVERY, SAVES = 100, 3
 
 def checkpoint(repeats: int = 3) -> Iterator[dict[str, Any]]:
     """One row, medians over runs of the quickstart that save every 100 steps: seconds that the first and the second
-    save hold up the steps, as shares of 100 steps; and from the start of a process that goes on from a checkpoint to the
-    end of its first step, with all that it compiles.
+    save hold up the steps, as shares of 100 steps; and from the start of a process that goes on from a checkpoint to
+    the end of its first step, with all that it compiles.
     """
     found = [_one() for _ in range(repeats)]
     medians = {name: statistics.median(x[name] for x in found) for name in found[0]}

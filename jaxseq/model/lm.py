@@ -29,7 +29,7 @@ class LanguageModel(Tower):
 
         Args:
           tokens: (B, T) int.
-          state: as returned by an earlier call, or None before a document; with the parameters, as `model.apart` has them.
+          state: as returned by an earlier call, or None before a document. A list, with parameters to match: see `apart`.
           reset: (B, T) bool, True where a document starts.
           mask: (B, T) bool, False at padding, which then changes nothing; logits there are unspecified.
         """
