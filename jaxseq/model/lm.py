@@ -29,7 +29,7 @@ class LanguageModel(Tower):
 
         Args:
           tokens: (B, T) int.
-          state: as returned by an earlier call, or None before a document. A list, with parameters to match: see `apart`.
+          state: as returned by an earlier call, or None before a document. For a list of states see `model.apart`.
           reset: (B, T) bool, True where a document starts.
           mask: (B, T) bool, False at padding, which then changes nothing; logits there are unspecified.
         """
