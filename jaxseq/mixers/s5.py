@@ -74,7 +74,7 @@ class S5(Mixer):
         a, gain = self._discretized(n, None if dt is None else dt.astype(wide))
         w_in = self.param("b", param(self._init_b, None, "embed", "inner", decay=False), (2, self.width, n))
         driven = jax.lax.complex(*(matmul(x, w, wide) for w in w_in))
-        h = linear_scan(a, gain * driven, state["h"], reset=reset, mask=mask)
+        h = linear_scan(a, _times(gain, driven), state["h"], reset=reset, mask=mask)
         w_out = self.param("c", param(self._init_c, None, "inner", "embed", decay=False), (2, n, self.width))
         y = 2 * (matmul(h.real, w_out[0]) - matmul(h.imag, w_out[1]))
         skip = self.param("d", param(nn.initializers.normal(1.0), "embed"), (self.width,))
@@ -139,6 +139,11 @@ def discretize(eigenvalues: jax.Array, step: jax.Array, method: str) -> tuple[ja
     still = z == 0  # of the quotient, which tends to 1
     grown = jnp.expm1(z)
     return 1 + grown, step * jnp.where(still, 1, grown / jnp.where(still, 1, z))
+
+
+def _times(g: jax.Array, x: jax.Array) -> jax.Array:
+    """g x, complex, so that the gradient of g is a sum of reals over time: see `ops.sharded.reals`."""
+    return jax.lax.complex(g.real * x.real - g.imag * x.imag, g.real * x.imag + g.imag * x.real)
 
 
 def hippo_normal(n: int) -> tuple[np.ndarray, np.ndarray]:

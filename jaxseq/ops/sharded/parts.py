@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 from jaxseq.ops.algebra import FLOOR, over_time
 from jaxseq.ops.placement import per_device, splits, steps
+from jaxseq.ops.sharded.reals import Reals, in_complex, in_reals, is_reals
 from jaxseq.ops.sharded.relay import relay
 
 NEUTRAL = FLOOR  # the largest exponent of nothing
@@ -32,32 +31,20 @@ def over_parts(op, summary, combine, inputs, start, results, axis, reverse=False
         return y, pack(state)
 
     def part(x, state):
-        x = jax.tree.map(lambda y: jax.lax.complex(*y) if _is_reals(y) else y, x, is_leaf=_is_reals)
+        x = in_complex(x)
         whole = lambda x, state: summary(x, unpack(state, x))  # noqa: E731
         y, after = relay(packed, whole, combine, x, pack(state), axis=axis, reverse=reverse)
         return y, unpack(after, x)
 
     arrays = jax.tree.map(_in_reals, arrays, letters)
-    letters = jax.tree.map(lambda names, x: Reals(names, names) if _is_reals(x) else names, letters, arrays)
+    letters = jax.tree.map(lambda names, x: Reals(names, names) if is_reals(x) else names, letters, arrays)
     return per_device(part, (arrays, state), (letters, state_letters), (results, state_letters), (axis,))
 
 
-class Reals(NamedTuple):
-    """The parts of a complex array that all parts of time share: their gradient is a sum over devices, and instead of
-    summing a complex vector libtpu gathers those of all chips.
-    """
-
-    real: Any
-    imag: Any
-
-
 def _in_reals(x, names):
-    shared = jnp.iscomplexobj(x) and x.shape[names.split().index("T")] == 1
-    return Reals(x.real, x.imag) if shared else x
-
-
-def _is_reals(x):
-    return isinstance(x, Reals)
+    """Reals for a complex array that is the same at all steps, or has none."""
+    sizes = dict(zip(names.split(), x.shape, strict=True))
+    return in_reals(x) if sizes.get("T", 1) == 1 else x
 
 
 def starts_anew(x, state):

@@ -16,6 +16,7 @@ from jaxseq.ops.algebra import over_time
 from jaxseq.ops.checks import accumulation_dtype
 from jaxseq.ops.placement import check_divides, splits
 from jaxseq.ops.project import linear_scan_project as project
+from jaxseq.ops.sharded.reals import in_complex, in_reals
 from jaxseq.ops.sharded.relay import each, relay
 
 
@@ -30,12 +31,12 @@ def linear_scan_project(coefficients, readout, xs, h0, *, params=(), reset=None,
     function = partial(relay, *_parts(coefficients, readout, options), axis=axis, exchange=each)
     over, whole = PartitionSpec(None, axis), PartitionSpec()
     return jax.shard_map(
-        lambda *inputs: function(inputs[:2], inputs[2]),
+        lambda timed, params, h0: function((timed, in_complex(params)), h0),
         in_specs=(over, whole, whole),
         out_specs=(over, whole),
         axis_names={axis},
         check_vma=False,
-    )(timed, params, h0.astype(accumulation_dtype(h0, a, b)))
+    )(timed, in_reals(params), h0.astype(accumulation_dtype(h0, a, b)))
 
 
 def _parts(coefficients, readout, options):
