@@ -150,18 +150,28 @@ def test_more_devices_do_not_send_more_and_have_no_more_collectives(name):
     assert two["bytes"] < eight["bytes"] <= two["bytes"] + 6 * 2 * FLAG
 
 
-def test_a_complex_decay_that_all_parts_share_has_its_gradient_summed_as_reals(close):
-    a, b = 0.9 * np.exp(1j * random(0, 1, 1, 6)), random(1, B, T, 6) + 1j * random(2, B, T, 6)
+def by_linear_scan(ops, a, b):
+    return ops.linear_scan(a[None, None], b)
 
-    def gradient(scan, a):
-        return jax.grad(lambda a: jnp.sum(jnp.abs(scan(a, b)) ** 2))(a)
+
+def by_project(ops, a, b):
+    coefficients = lambda b, a: (a[None, None], b)  # noqa: E731
+    return ops.linear_scan_project(coefficients, lambda h, b, a: h, b, jnp.zeros_like(b[:, 0]), params=(a,), chunk=2)[0]
+
+
+@pytest.mark.parametrize("scan", [by_linear_scan, by_project])
+def test_a_complex_decay_that_all_parts_share_has_its_gradient_summed_as_reals(scan, close):
+    a, b = 0.9 * np.exp(1j * random(0, 6)), random(1, B, T, 6) + 1j * random(2, B, T, 6)
+
+    def gradient(ops, a):
+        return jax.grad(lambda a: jnp.sum(jnp.abs(scan(ops, a, b)) ** 2))(a)
 
     with jax.set_mesh(make_mesh((1, 1, 1, 4), jax.devices()[:4])):
-        program = jax.jit(partial(gradient, sharded.linear_scan)).lower(a).compile()
+        program = jax.jit(partial(gradient, sharded)).lower(a).compile()
     sums = [line for line in program.as_text().splitlines() if " all-reduce(" in line and "{{0}," not in line]
     assert sums
     assert not any(re.search(r"c(64|128)\[", line.split(" all-reduce(")[0]) for line in sums)
-    close(program(a), jax.jit(partial(gradient, ops.linear_scan))(a))
+    close(program(a), jax.jit(partial(gradient, ops))(a))
 
 
 def test_states_that_are_not_kept_are_made_on_every_device(flags, close):
