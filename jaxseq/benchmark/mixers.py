@@ -96,7 +96,7 @@ def _beside(name: str) -> dict[str, Any]:
         deviation = next(compare(Path(folder), model, params)).found
     theirs = _of_torch(module, torch)
     product, operations = square_matmul()
-    train = _in_turn(trained(model, params), theirs["train"], product)
+    train = _in_turn({"theirs": theirs["train"], "ours": trained(model, params), "product": product})
     products = 6.0 * _multiplied(model, params) * BATCH * TIME * train["product"] / operations
     row = {
         **_head(model, params),
@@ -108,7 +108,7 @@ def _beside(name: str) -> dict[str, Any]:
     }
     if name in NO_CACHE:
         return row
-    decode = _in_turn(decoded(model, params), theirs["decode"])
+    decode = _in_turn({"theirs": theirs["decode"], "ours": decoded(model, params)})
     return row | {"faster_decoding": round(decode["theirs"] / decode["ours"], 2)}
 
 
@@ -117,14 +117,9 @@ def _multiplied(model: LanguageModel, params: Any) -> int:
     return count(params) - (0 if model.config.tied else params["embedding"].size)
 
 
-def _in_turn(
-    ours: Callable[[], Any], theirs: Callable[[], Any], product: Callable[[], Any] = lambda: None
-) -> dict[str, float]:
-    """Medians of calls in a row, after a first one that does not count."""
-    for function in (ours, product):
-        seconds(function)
-    slow = seconds(theirs) > SLOW
-    functions = {"ours": ours, "theirs": theirs, "product": product}
+def _in_turn(functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Medians of calls in a row, after a first one that does not count; of fewer where that is slow."""
+    slow = max(seconds(function) for function in functions.values()) > SLOW
     return medians(functions, 1 if slow else ROUNDS, uncounted=0, again=not slow)
 
 

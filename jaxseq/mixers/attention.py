@@ -30,7 +30,6 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from jaxseq.mixers.base import Mixer, as_state, linear, scale
 from jaxseq.ops import rms_norm, unit_norm
@@ -38,7 +37,6 @@ from jaxseq.ops.attention_weights import softmax_weights, softplus_weights
 from jaxseq.ops.causal_attention import Keys, Tokens, Weigh, causal_attention, ring_attention
 from jaxseq.ops.checks import check_bool, check_choice, check_shapes
 from jaxseq.ops.positions import place, rotate
-from jaxseq.solvers.solve import SAVED
 
 State = dict[str, jax.Array]
 
@@ -122,7 +120,6 @@ class Attention(Mixer):
         else:
             keys = _keys(new, document) if state is None else _joined(state, new, document)
             y = causal_attention(q, at, keys, slots, self._weigh(), dense=mask is None)
-            y = checkpoint_name(y, SAVED)  # its blocks are made again in the backward pass: not by the layer once more
         y = y.reshape(*x.shape[:2], self.heads * width)
         if self.out_gate:
             y = y * jax.nn.sigmoid(linear(self, "w_g", x, self.heads * width, ("embed", "heads")))

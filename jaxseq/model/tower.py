@@ -12,8 +12,8 @@ from jaxseq.model.block import Block, make_mixer
 from jaxseq.model.config import ModelConfig
 from jaxseq.model.depth import Firsts, Place, depth_of, no_firsts, places
 from jaxseq.model.norm import norm
+from jaxseq.ops.remat import SAVED
 from jaxseq.sharding import constrain, param
-from jaxseq.solvers.solve import SAVED
 
 _KEEP_STATES = jax.checkpoint_policies.save_only_these_names(SAVED)
 REMAT = {

@@ -20,6 +20,7 @@ from jax import lax
 
 from jaxseq.ops.attention_weights import softmax_weights
 from jaxseq.ops.placement import splits
+from jaxseq.ops.remat import saved
 
 BLOCKS, SMALLEST = 8, 128  # how many blocks of queries a sequence has at most, and how many queries a block at least
 FEWEST = 256  # slots that a single query reads, of those that a ring has
@@ -43,7 +44,14 @@ class Keys(NamedTuple):
 
 
 def causal_attention(
-    q: jax.Array, at: Tokens, keys: Keys, window: int, weigh: Weigh = softmax_weights, *, dense: bool = False
+    q: jax.Array,
+    at: Tokens,
+    keys: Keys,
+    window: int,
+    weigh: Weigh = softmax_weights,
+    *,
+    dense: bool = False,
+    block: int | None = None,
 ) -> jax.Array:
     """Σ_s weigh(q_t · k_s) v_s over the `window` tokens of t's document that end with t: (B, T, H, K) in v's dtype.
 
@@ -54,35 +62,45 @@ def causal_attention(
       window: how many tokens a query sees, itself included.
       weigh: makes weights of scores.
       dense: the T tokens are all valid, so no key of these that is `window` or more steps back is ever seen.
+      block: how many queries a block has; by default an eighth of T, or 128 if that is less. All, if the devices of a
+        mesh split time.
 
     Sums and weights are in float32 or wider, and y is finite for a query that sees nothing. A NaN or inf in v makes
     NaN of the queries that see it and of no others, so one document's does not spread to its neighbours in a row.
     """
     time, past = q.shape[1], keys.k.shape[2] - q.shape[1]
-    size = time if splits("seq", time) else max(SMALLEST, -(-time // BLOCKS))
+    size = time if splits("seq", time) else block or max(SMALLEST, -(-time // BLOCKS))
     run = partial(_attend, window=window, weigh=weigh)
     if size >= time:
-        return run(q, at, keys)
+        return saved(run(q, at, keys))
 
-    def block(start: int) -> jax.Array:
+    def part(start: int) -> jax.Array:
         stop, oldest = min(start + size, time), start - window + 1
         first = past + oldest if dense and oldest >= 0 else 0
         queries = jax.tree.map(lambda x: x[:, start:stop], (q, at))
         return jax.checkpoint(run)(*queries, _part(keys, first, past + stop))
 
-    return jnp.concatenate([block(start) for start in range(0, time, size)], axis=1)
+    # Blocks are made again in the backward pass: not by a layer that is rematerialised once more.
+    return saved(jnp.concatenate([part(start) for start in range(0, time, size)], axis=1))
 
 
 def ring_attention(
-    q: jax.Array, at: Tokens, ring: Keys, window: int, weigh: Weigh = softmax_weights, *, dtype: Any
+    q: jax.Array,
+    at: Tokens,
+    ring: Keys,
+    window: int,
+    weigh: Weigh = softmax_weights,
+    *,
+    dtype: Any,
+    fewest: int = FEWEST,
 ) -> jax.Array:
     """`causal_attention` of one token per row that is in the ring already, position p of its document in slot p mod S.
 
-    A ring fills from its first slot on: the fewest slots are read, of 256, 512, 1024, ... S, that hold all positions.
+    A ring fills from its first slot on: of `fewest` slots, twice as many, ... S, as many are read as hold all positions.
     They take `dtype`, which y has.
     """
     slots = ring.k.shape[2]
-    sizes = [n for n in (FEWEST << i for i in range(slots.bit_length())) if n < slots] + [slots]
+    sizes = [n for n in (fewest << i for i in range(slots.bit_length())) if n < slots] + [slots]
 
     def read(size: int) -> Callable[[Keys], jax.Array]:
         def attended(ring: Keys) -> jax.Array:

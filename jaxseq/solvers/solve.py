@@ -13,17 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.ad_checkpoint import checkpoint_name
 from jax.core import Tracer
 
 from jaxseq.ops.checks import accumulation_dtype, check_bool
+from jaxseq.ops.remat import saved
 from jaxseq.solvers.newton import Newton
 from jaxseq.solvers.sequential import Sequential
 from jaxseq.solvers.solution import Solution, Status, growth
 from jaxseq.solvers.system import System, linearise
 from jaxseq.solvers.tangent import STEPWISE, explicit, tangent
-
-SAVED = "recurrence"  # the checkpoint name of solved states and other dear results, for remat policies
 
 
 def solve(
@@ -88,7 +86,7 @@ def _solve(cell: Any, solver: Any, system: System, guess: Any) -> tuple[Any, Any
 def _moved(cell, solver, primals, tangents):
     system, moved = primals[0], tangents[0]
     h, certificate = _solve(cell, solver, *primals)
-    h = checkpoint_name(h, SAVED)  # here, because no remat policy sees into a function with a derivative of its own
+    h = saved(h)  # here, because no remat policy sees into a function with a derivative of its own
     method = solver.linear_method if _has_jacobian(cell, solver, h) else STEPWISE
     still = jax.tree.map(
         lambda x: np.zeros(x.shape, jax.dtypes.float0) if x.dtype == jnp.int32 else jnp.zeros_like(x), certificate

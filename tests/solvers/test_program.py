@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from jaxseq.cells import CELLS
+from jaxseq.ops.remat import SAVED
 from jaxseq.solvers import Newton, Sequential, solve
-from jaxseq.solvers.solve import SAVED
 
 B, T, D = 2, 256, 8
 CELL = CELLS["para_gru"](D, D)
