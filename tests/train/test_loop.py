@@ -1,9 +1,13 @@
-"""What the loop says of a run's solves."""
+"""What the loop says of a run's solves, and when it gets ready to save."""
 
 import json
+from types import SimpleNamespace
 
+import jax.numpy as jnp
 import pytest
 
+from jaxseq import fingerprint
+from jaxseq.checkpoint import Checkpoints
 from jaxseq.train.loop import Loop, _first_logged
 
 
@@ -40,3 +44,26 @@ def test_a_resumed_run_compares_with_its_own_first_step(tmp_path):
     assert _first_logged(metrics) is None
     metrics.write_text("".join(json.dumps({"step": s, "iterations": 2.0 + s}) + "\n" for s in (1, 10)))
     assert _first_logged(metrics) == (1, 3.0)
+
+
+def test_a_run_prepares_its_saves_before_its_first_step(loop):
+    calls = []
+    saves = SimpleNamespace(prepare=lambda *trees: calls.append(("prepare", *trees)), finish=lambda: None)
+    loop._session = SimpleNamespace(
+        config=SimpleNamespace(train=SimpleNamespace(steps=3)),
+        start=3,
+        state=SimpleNamespace(params="p", opt_state="o"),
+        checkpoints=saves,
+        save=lambda step: calls.append(("save", step)),
+    )
+    loop._pending, loop._tracer = None, SimpleNamespace(close=lambda: None)
+    assert loop.run(SimpleNamespace(reached=lambda step: False)) == 3
+    assert calls == [("prepare", "p", "o"), ("save", 3)]
+
+
+def test_fingerprints_that_were_prepared_are_not_compiled_again(monkeypatch):
+    params, optimizer = {"w": jnp.ones((2, 3))}, [jnp.ones(7, jnp.bfloat16)]
+    Checkpoints.prepare(object.__new__(Checkpoints), params, optimizer)
+    monkeypatch.setattr(fingerprint, "_bits", None)  # what compiling them would call
+    assert fingerprint.fingerprint({"w": jnp.zeros((2, 3))}) == 0
+    assert fingerprint.fingerprint([jnp.zeros(7, jnp.bfloat16)]) == 0
