@@ -96,7 +96,7 @@ def ring_attention(
 ) -> jax.Array:
     """`causal_attention` of one token per row that is in the ring already, position p of its document in slot p mod S.
 
-    A ring fills from its first slot on: of `fewest` slots, twice as many, ... S, those are read that hold all positions.
+    A ring fills from its first slot on: of `fewest` slots, twice as many, ... S, what holds all positions is read.
     They take `dtype`, which y has.
     """
     slots = ring.k.shape[2]
