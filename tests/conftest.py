@@ -1,5 +1,6 @@
 """Eight virtual CPU devices, one thread per worker, fixed seeds, and the one table of tolerances."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES} {QUICK}"
 # Tests compile much and run little: code that is hardly optimised is ready in about 60 % of the time. It rounds more
 # often (no fused multiply-add): what is judged by that takes the fixture `optimised`.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # nobody reads where in Python an operation came from
 
 # Compiled programs are kept between tests, workers and runs; the launch scripts that tests start use them too.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".jax_cache"))
@@ -28,6 +30,12 @@ os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].removesuffix(QUICK)
 
 # Largest deviation from the float64 reference, relative to its largest entry. Never loosened to make a test pass.
 TOLERANCE = {"float64": 1e-12, "float32": 5e-6, "bfloat16": 2e-2}
+
+
+def pytest_collection_finish() -> None:
+    """Tracing makes many objects: looking through those of pytest and JAX for garbage took a tenth of the time."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture
