@@ -16,6 +16,7 @@ from jaxseq.ops import reference
 
 Inputs = dict[str, Any]
 MATRIX = (2, 2048, 4, 64, 64)  # B T H V K
+WIDE = (2, 512, 8, 128, 128)
 ROWS, STEPS = 1, 64  # of the part that is compared with the reference
 
 
@@ -119,21 +120,21 @@ def softmax(shape: tuple[int, ...]) -> Problem:
     return Problem("softmax_scan", "plain", shape, inputs, *_named("softmax_scan"), ops_peers.softmax, start)
 
 
-def attention(op: str, step: ops_peers.Step, decay: str) -> Problem:
-    """An op with a matrix state at MATRIX, with no decay, one per head ("scalar") or one per key channel ("vector")."""
-    batch, time, heads, columns, size = MATRIX
+def attention(op: str, step: ops_peers.Step, decay: str, shape: tuple[int, ...] = MATRIX) -> Problem:
+    """An op with a matrix state, with no decay, one per head ("scalar") or one per key channel ("vector")."""
+    batch, time, heads, columns, size = shape
     q, k = normal(0, (batch, time, heads, size)) * size**-0.5, unit(normal(1, (batch, time, heads, size)))
-    inputs = {"q": q, "k": k, "v": normal(2, MATRIX[:4])}
+    inputs = {"q": q, "k": k, "v": normal(2, shape[:4])}
     if decay != "none":
-        inputs["log_a"] = jax.nn.log_sigmoid(normal(3, MATRIX[:3] + ((size,) if decay == "vector" else ())) + 4)
+        inputs["log_a"] = jax.nn.log_sigmoid(normal(3, shape[:3] + ((size,) if decay == "vector" else ())) + 4)
     if op == "delta_rule":
-        inputs["beta"] = jax.nn.sigmoid(normal(4, MATRIX[:3]))
+        inputs["beta"] = jax.nn.sigmoid(normal(4, shape[:3]))
     if op == "dplr_attention":
         inputs |= {"a": -k, "b": k * jax.nn.sigmoid(normal(4, k.shape))}
     start = jnp.zeros((batch, heads, size, columns))
     if op == "exponential_attention":
-        inputs["log_i"], start = normal(4, MATRIX[:3]), (start, jnp.full((batch, heads), -1e30))
-    return Problem(op, decay, MATRIX, inputs, *_named(op), step, start)
+        inputs["log_i"], start = normal(4, shape[:3]), (start, jnp.full((batch, heads), -1e30))
+    return Problem(op, decay, shape, inputs, *_named(op), step, start)
 
 
 def cell(shape: tuple[int, ...]) -> Problem:
@@ -195,6 +196,8 @@ MAKERS: dict[str, list[Callable[[], Problem]]] = {
     "cell_scan": [partial(cell, (8, 2048, 512))],
     "linear_attention": [partial(attention, "linear_attention", ops_peers.attention, decay) for decay in DECAYS],
     "delta_rule": [partial(attention, "delta_rule", ops_peers.delta, decay) for decay in DECAYS],
-    "dplr_attention": [partial(attention, "dplr_attention", ops_peers.low_rank, "vector")],
+    "dplr_attention": [
+        partial(attention, "dplr_attention", ops_peers.low_rank, "vector", shape) for shape in (MATRIX, WIDE)
+    ],
     "exponential_attention": [partial(attention, "exponential_attention", ops_peers.exponential, "scalar")],
 }

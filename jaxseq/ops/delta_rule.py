@@ -20,7 +20,7 @@ from jaxseq.ops.decay import decayed_scores
 from jaxseq.ops.dplr import dplr_attention
 from jaxseq.ops.fused_attention import apply_scale, make_call
 from jaxseq.ops.fused_delta import Parts, fits, fused
-from jaxseq.ops.matrix_state import attend, check, from_start, outer, product, read_state, to_end, write
+from jaxseq.ops.matrix_state import attend, check, from_start, outer, product, read_state, scaled, to_end, write
 from jaxseq.ops.triangular import unit_lower_solve
 
 
@@ -130,7 +130,8 @@ def _within(read, q, k, v, beta, log_a, document):
     return read(from_start(q, log_a)) + product(of_q, u), write(to_end(k, log_a, document), u)
 
 
-def _step(S, log_a, k, v, beta):
-    """S_t from S_{t-1}."""
-    S = S if log_a is None else jnp.exp(log_a)[..., None] * S
-    return S + outer(k, beta * (v - read_state(k, S)))
+def _step(S, q, k, v, beta, log_a):
+    """S_t from S_{t-1}, and y; of the state before the step, scaled, is read what would be of the decayed one."""
+    left = 1 if log_a is None else jnp.exp(log_a)
+    u = beta * (v - read_state(left * k, S))
+    return scaled(S, log_a) + outer(k, u), read_state(left * q, S) + jnp.sum(q * k, axis=-1, keepdims=True) * u

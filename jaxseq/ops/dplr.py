@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxseq.ops.checks import check_shapes
 from jaxseq.ops.decay import decayed_scores
-from jaxseq.ops.matrix_state import attend, check, from_start, outer, product, read_state, to_end, write
+from jaxseq.ops.matrix_state import attend, check, from_start, outer, product, read_state, scaled, to_end, write
 from jaxseq.ops.triangular import unit_lower_solve
 
 
@@ -85,7 +85,9 @@ def _within(read, q, k, v, a, b, log_a, document):
     return y, write(keys, wrote)
 
 
-def _step(S, log_a, k, v, a, b):
-    """S_t from S_{t-1} by the general rule."""
-    kept = S if log_a is None else jnp.exp(log_a)[..., None] * S
-    return kept + outer(b, read_state(a, S)) + outer(k, v)
+def _step(S, q, k, v, a, b, log_a):
+    """S_t from S_{t-1} by the general rule, and y."""
+    left = 1 if log_a is None else jnp.exp(log_a)
+    w = read_state(a, S)
+    of_b, of_k = (jnp.sum(q * x, axis=-1, keepdims=True) for x in (b, k))
+    return scaled(S, log_a) + outer(b, w) + outer(k, v), read_state(left * q, S) + of_b * w + of_k * v

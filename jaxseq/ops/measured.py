@@ -35,6 +35,7 @@ UNTIMED = {  # without a kernel and without a measurement: matmuls in chunks, or
 
 # Both cores were shared with other programs: methods were timed in turn, so that ratios near 1 say little.
 CPU = ("cpu x 1, 2 cores", "2026-11-21", "python launch/benchmark.py ops")
+LATER = ("cpu x 1, 2 cores", "2026-11-29", "python launch/benchmark.py ops")
 FLOAT = "float32"
 MATRIX = (2, 2048, 4, 64, 64)
 
@@ -62,10 +63,11 @@ ROWS = (
     Row("linear_attention", "none", "cpu", MATRIX, FLOAT, _scan(13.14, 1.0, 1.27), *CPU),
     Row("linear_attention", "scalar", "cpu", MATRIX, FLOAT, _scan(12.23, 1.12, 1.0), *CPU),
     Row("linear_attention", "vector", "cpu", MATRIX, FLOAT, _scan(7.3, 1.45, 1.0), *CPU),
-    Row("delta_rule", "none", "cpu", MATRIX, FLOAT, _scan(7.36, 2.41, 1.0), *CPU),
-    Row("delta_rule", "scalar", "cpu", MATRIX, FLOAT, _scan(6.13, 1.49, 1.0), *CPU),
-    Row("delta_rule", "vector", "cpu", MATRIX, FLOAT, _scan(4.05, 1.58, 1.0), *CPU),
+    Row("delta_rule", "none", "cpu", MATRIX, FLOAT, _scan(2.06, 1.99, 1.0), *LATER),
+    Row("delta_rule", "scalar", "cpu", MATRIX, FLOAT, _scan(2.0, 1.82, 1.0), *LATER),
+    Row("delta_rule", "vector", "cpu", MATRIX, FLOAT, _scan(1.16, 1.76, 1.0), *LATER),
     Row("linear_attention", "scalar", "tpu", WIDE, FLOAT, {"kernel:tpu": 1.0, "chunked": 1.58}, *TPU),
     Row("delta_rule", "scalar", "tpu", WIDE, FLOAT, {"kernel:tpu": 1.0, "chunked": 1.98}, *TPU),
-    Row("dplr_attention", "vector", "cpu", MATRIX, FLOAT, _scan(3.62, 2.02, 1.0), *CPU),
+    Row("dplr_attention", "vector", "cpu", MATRIX, FLOAT, _scan(1.0, 2.02, 1.3), *LATER),
+    Row("dplr_attention", "vector", "cpu", (2, 512, 8, 128, 128), FLOAT, _scan(1.77, 2.35, 1.0), *LATER),
 )
