@@ -16,15 +16,15 @@ from jaxseq.train import run as training
 from tests.flags import QUICK
 
 ROOT = Path(__file__).parent.parent.parent
-SMALL = (
-    "model.width=16",
-    "data.piece_bytes=1024",
-    "data.length=32",
-    "data.batch=8",
-    "train.sample_tokens=8",
-    "train.eval_every=0",
-    "train.log_every=1",
-)
+SMALL = {
+    "model.width": 16,
+    "data.piece_bytes": 1024,
+    "data.length": 32,
+    "data.batch": 8,
+    "train.sample_tokens": 8,
+    "train.eval_every": 0,
+    "train.log_every": 1,
+}
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +59,8 @@ def command(script, *flags):
 
 def small_flags(source, **fields):
     """--config and --set flags of the quickstart, made small."""
-    own = [f"data.source={source}", *(f"train.{name}={value}" for name, value in fields.items())]
-    return [f"--config={ROOT / 'configs' / 'quickstart.py'}", *(f"--set={text}" for text in (*SMALL, *own))]
+    values = SMALL | {"data.source": source} | {f"train.{name}": value for name, value in fields.items()}
+    return [f"--config={ROOT / 'configs' / 'quickstart.py'}", *(f"--set={k}={v}" for k, v in values.items())]
 
 
 def environment():

@@ -32,7 +32,7 @@ def wait_for_step(process, workdir, step):
 def whole(tmp_path_factory, corpus):
     """The losses of 150 uninterrupted steps."""
     workdir = tmp_path_factory.mktemp("whole")
-    done = run("train", f"--workdir={workdir}", *small_flags(corpus, steps=150, save_every=7))
+    done = run("train", f"--workdir={workdir}", *small_flags(corpus, steps=150, save_every=0, sample_tokens=0))
     assert done.returncode == 0, done.stderr
     return losses(workdir)
 
@@ -40,7 +40,7 @@ def whole(tmp_path_factory, corpus):
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [37])
 def test_after_kill_9_the_losses_are_bit_identical(whole, corpus, tmp_path, step):
-    flags = [f"--workdir={tmp_path}", *small_flags(corpus, steps=150, save_every=7)]
+    flags = [f"--workdir={tmp_path}", *small_flags(corpus, steps=150, save_every=7, sample_tokens=0)]
     process = start(*flags)
     wait_for_step(process, tmp_path, step)
     process.kill()
@@ -53,7 +53,7 @@ def test_after_kill_9_the_losses_are_bit_identical(whole, corpus, tmp_path, step
 
 
 def test_sigterm_saves_and_says_how_to_go_on(whole, corpus, tmp_path):
-    flags = [f"--workdir={tmp_path}", *small_flags(corpus, steps=150, save_every=0)]
+    flags = [f"--workdir={tmp_path}", *small_flags(corpus, steps=150, save_every=0, sample_tokens=0)]
     process = start(*flags)
     wait_for_step(process, tmp_path, 9)
     process.send_signal(signal.SIGTERM)
