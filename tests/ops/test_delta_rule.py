@@ -1,93 +1,49 @@
 """delta_rule, dplr_attention and rwkv7_attention against lax.scan in float64: values and gradients."""
 
 import re
-from functools import cache, partial
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseq.ops import reference
 from jaxseq.ops.delta_rule import delta_rule, rwkv7_attention
 from jaxseq.ops.dplr import dplr_attention
-from jaxseq.ops.matrix_state import affine_map
-
-# Six chunks, the last of them with 1 step; two heads of v for one of q and k.
-B, T, G, H, K, V, C = 2, 21, 1, 2, 4, 3, 4
-SPLIT = 5
-RESET = np.zeros((B, T), bool)
-RESET[0, 7], RESET[1, [3, 17]] = True, True
-MASK = np.ones((B, T), bool)
-MASK[0, [2, 7, 18]], MASK[1, 4:6] = False, False
-FLAGS = {"reset": RESET, "mask": MASK}
-untyped: Any = delta_rule  # the tests pass numpy arrays
-forward = jax.jit(partial(delta_rule, method="chunked"), static_argnames=("chunk", "method"))
-
-
-def random(seed, *shape):
-    return np.random.default_rng(seed).normal(size=shape).astype(jnp.bfloat16).astype(np.float32)
-
-
-def unit(x):
-    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(jnp.bfloat16).astype(np.float32)
-
-
-def sigmoid(x):
-    return (1 / (1 + np.exp(-x))).astype(jnp.bfloat16).astype(np.float32)
-
-
-Q, KEY, VALUE, BETA = (
-    random(0, B, T, G, K),
-    unit(random(1, B, T, G, K)),
-    random(2, B, T, H, V),
-    2 * sigmoid(random(3, B, T, H)),
+from tests.ops.delta_cases import (
+    BETA,
+    COTANGENT,
+    FLAGS,
+    KEY,
+    LOG_A,
+    MASK,
+    RESET,
+    STATE,
+    VALUE,
+    WIDE,
+    A,
+    B,
+    C,
+    G,
+    H,
+    K,
+    Q,
+    T,
+    arguments,
+    compiled,
+    expected,
+    forward,
+    in_float64,
+    random,
+    sigmoid,
+    unit,
+    untyped,
 )
-STATE = random(4, B, H, K, V)
-A, WRITE = unit(random(7, B, T, H, K)), -sigmoid(random(8, B, T, H, K)) * unit(random(7, B, T, H, K))
-LOG_A = {"none": None, "scalar": -np.abs(random(5, B, T, H)), "vector": -np.abs(random(6, B, T, H, K))}
-COTANGENT = random(9, B, T, H, V) * MASK[..., None, None], random(10, B, H, K, V)
-WIDE = {"q": random(11, B, T, H, K), "k": random(12, B, T, H, K)}
-
-
-def arguments(op, decay):
-    delta = {"q": Q, "k": KEY, "v": VALUE, "beta": BETA}
-    low_rank = {**WIDE, "v": VALUE, "a": A, "b": WRITE}
-    named = {**(delta if op == "delta_rule" else low_rank), "log_a": LOG_A[decay], "state": STATE}
-    return {name: x for name, x in named.items() if x is not None}
-
-
-def gradients(run, named, cotangent):
-    """y, the last state and the cotangents of all arguments; y at padding is not looked at."""
-    (y, state), pull = jax.vjp(lambda named: run(**named), named)
-    return (jnp.where(MASK[..., None, None], y, 0), state), pull(cotangent)
-
-
-@cache
-def compiled(op, decay, method="chunked", size=C):
-    run = partial({"delta_rule": delta_rule, "dplr_attention": dplr_attention}[op], method=method, chunk=size)
-    return jax.jit(partial(gradients, partial(run, scale=0.5, **FLAGS)))
-
-
-@cache
-def exact(op, decay):
-    return jax.jit(partial(gradients, partial(getattr(reference, op), scale=0.5, **FLAGS)))
-
-
-def expected(op, decay, named):
-    return in_float64(exact(op, decay), named)
-
-
-def in_float64(run, named):
-    with jax.enable_x64(True):
-        wide = jax.tree.map(lambda x: jnp.asarray(x, np.float64), (named, COTANGENT))
-        return jax.tree.map(np.asarray, run(*wide))
-
 
 MATRIX = [
     ("delta_rule", "scalar", "chunked"),
     ("delta_rule", "vector", "chunked"),
+    ("delta_rule", "none", "sequential"),
     ("delta_rule", "vector", "sequential"),
     ("dplr_attention", "vector", "chunked"),
     ("dplr_attention", "vector", "sequential"),
@@ -166,30 +122,6 @@ def test_rwkv7_multiplies_bfloat16_keys_and_rates_in_float32(close):
     close(half, run(r, log_w, k, VALUE, A, eta, STATE))
 
 
-@cache
-def halves(second_state):
-    """The outputs of both sides of a split, the second with the first one's state if asked to."""
-    named = arguments("delta_rule", "scalar")
-    state = named.pop("state")
-    sides = [{name: x[:, part] for name, x in named.items()} for part in (slice(SPLIT), slice(SPLIT, None))]
-    first, state = forward(**sides[0], state=state, chunk=C)
-    return first, *forward(**sides[1], state=state if second_state else jnp.zeros_like(state), chunk=C)
-
-
-def test_two_halves_with_the_state_carried_are_the_whole(close):
-    first, second, state = halves(True)
-    whole = forward(**arguments("delta_rule", "scalar"), reset=np.zeros((B, T), bool), mask=np.ones_like(MASK), chunk=C)
-    close((jnp.concatenate([first, second], axis=1), state), whole)
-
-
-def test_packed_documents_are_separate_runs(close):
-    first, second, state = halves(False)
-    reset = np.zeros((B, T), bool)
-    reset[:, SPLIT] = True
-    packed = forward(**arguments("delta_rule", "scalar"), reset=reset, mask=np.ones_like(MASK), chunk=C)
-    close((jnp.concatenate([first, second], axis=1), state), packed)
-
-
 @pytest.mark.slow
 def test_the_length_of_a_chunk_does_not_matter(close):
     named = arguments("delta_rule", "scalar")
@@ -204,46 +136,6 @@ def test_one_step_is_a_sequence_too(close):
     close(forward(**named, chunk=C), (np.einsum("bhkv,bk->bhv", S, Q[:, 0, 0])[:, None], S))
 
 
-@pytest.mark.parametrize("method", ["chunked", "associative", "sequential"])
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("name", ["q", "k", "v", "beta", "log_a", "state"])
-def test_what_is_not_finite_stays_in_its_document(name, bad, method):
-    named = arguments("delta_rule", "scalar")
-    if (name, bad) == ("log_a", np.inf):
-        bad = np.nan
-    poisoned = {**named, name: named[name].copy()}
-    start, end = (0, 3) if name == "state" else (9, 17)
-    poisoned[name][(1,) if name == "state" else (1, 9)] = bad
-    clean, dirty = (forward(**x, **FLAGS, chunk=C, method=method) for x in (named, poisoned))
-    inside = np.zeros((B, T), bool)
-    inside[1, start:end] = True
-    assert bool(jnp.all(jnp.where(inside[..., None, None] | ~MASK[..., None, None], 0, dirty[0] - clean[0]) == 0))
-    assert not bool(jnp.any(jnp.all(jnp.isfinite(dirty[0][1, start]), axis=-1)))
-    assert bool(jnp.all(dirty[1] == clean[1]))
-
-
-def test_a_state_that_overflowed_stays_in_its_document():
-    named = {name: x[:, :T] for name, x in arguments("delta_rule", "scalar").items()}
-    grown = {**named, "log_a": named["log_a"].copy()}
-    grown["log_a"][1, 3:10] = 60  # the state is infinite long before the reset at 17
-    clean, dirty = (forward(**x, **FLAGS, chunk=C) for x in (named, grown))
-    assert not bool(jnp.any(jnp.isfinite(dirty[0][1, 12])))
-    assert bool(jnp.all(dirty[0][0] == clean[0][0]))
-    assert bool(jnp.all(dirty[0][1, 17:] == clean[0][1, 17:]))
-    assert bool(jnp.all(dirty[1] == clean[1]))
-
-
-@pytest.mark.parametrize("method", ["chunked", "sequential"])
-def test_a_masked_token_changes_nothing_whatever_it_holds(method):
-    named = arguments("delta_rule", "scalar")
-    garbage = {
-        n: x if n == "state" else np.where(MASK.reshape(B, T, *[1] * (x.ndim - 2)), x, np.nan) for n, x in named.items()
-    }
-    clean, dirty = (forward(**x, **FLAGS, chunk=C, method=method) for x in (named, garbage))
-    for one, other in zip(clean, dirty, strict=True):
-        assert bool(jnp.all(one == other))
-
-
 @pytest.mark.slow
 def test_vmap_of_a_scan_with_remat_is_a_loop(close):
     named = arguments("delta_rule", "scalar")
@@ -252,18 +144,6 @@ def test_vmap_of_a_scan_with_remat_is_a_loop(close):
     mapped = jax.jit(jax.vmap(lambda named: jax.lax.scan(lambda _, x: (None, run(x)), None, named)[1]))(stacked)
     loop = [forward(**{n: x[i, 0] for n, x in stacked.items()}, **FLAGS, chunk=C) for i in range(2)]
     close(mapped, jax.tree.map(lambda *x: jnp.stack(x)[:, None], *loop))
-
-
-def test_a_stretch_of_time_is_an_affine_map_of_the_state(close):
-    named = arguments("delta_rule", "scalar")
-    v, state, named["log_a"] = named.pop("v"), named.pop("state"), named["log_a"] / 64  # so that the total counts
-    reset = np.zeros((B, T), bool)
-    run = jax.jit(
-        lambda v, state: untyped(v=v, state=state, **named, reset=reset, mask=MASK, chunk=C, method="chunked")
-    )
-    total, written = affine_map(run, v, K)
-    assert total.shape == (B, H, K, K)
-    close(total @ state + written, forward(v=v, state=state, **named, reset=reset, mask=MASK, chunk=C)[1])
 
 
 def sizes(jaxpr):
