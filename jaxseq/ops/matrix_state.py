@@ -98,8 +98,8 @@ def attend(op, within, step, tokens, log_a, state, reset, mask, chunk, method):
     x = {name: _where(mask, y).astype(dtype) for name, y in tokens.items()}
     if log_a is not None:
         x["log_a"] = _where(mask, log_a if log_a.ndim == 4 else log_a[..., None]).astype(dtype)
-    run = dispatch(op, method, methods(within, step), (*v.shape, size[2]))
-    y, state, _ = run(x, grouped(state, groups), reset, chunk=chunk)
+    ways = {name: partial(way, chunk=chunk) for name, way in methods(within, step).items()}
+    y, state, _ = dispatch(op, method, ways, (*v.shape, size[2]))(x, grouped(state, groups), reset)
     return y.astype(v.dtype), heads(state)
 
 

@@ -136,6 +136,16 @@ def test_the_methods_listed_are_those_that_the_op_has(op: str, monkeypatch):
     assert shape in [there for there, _ in seen]
 
 
+@pytest.mark.parametrize("op", CALLS)
+def test_platforms_may_take_different_methods(op, monkeypatch):
+    runs = choice.MADE_OF.get(op, op)
+    ratios = {"sequential": 1.0} | {name: 2.0 for name in METHODS[runs] if name != "sequential"}
+    monkeypatch.setattr(choice, "ROWS", (Row(runs, "any", "cpu", (B, T, D), "float32", ratios, *FOUND),))
+    assert choose(runs, CALLS[op][0], "cpu", METHODS[runs]) == "sequential"
+    results = CALLS[op][1]()
+    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(results))
+
+
 def program(call, method):
     """What XLA makes of a call, without where in the source it comes from."""
     text = jax.jit(partial(call, method=method)).lower().compile().as_text() or ""
