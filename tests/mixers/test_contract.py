@@ -195,6 +195,10 @@ def test_every_parameter_is_declared(subject):
     assert all(is_declared(leaf) for leaf in leaves)
 
 
+def test_no_parameter_has_a_weak_type_with_which_a_second_step_would_be_compiled_again(subject):
+    assert not any(x.weak_type for x in jax.tree.leaves(meta.unbox(subject.declared)))
+
+
 def test_eight_devices_give_the_numbers_of_one(subject, close):
     mesh = make_mesh((2, 2, 2, 1))
     params = jax.device_put(subject.params, {"params": shardings(mesh, subject.declared)})
