@@ -159,7 +159,8 @@ def param(
         value = init(key, *args)
         if value.ndim != len(axes):
             raise ValueError(f"param needs one axis name per axis of an array of shape {value.shape}, got {axes}")
-        return Declared(value, axes, decays, clip)
+        # Not weakly typed, as jnp.full's is: after a step it would not be, and the next one would be compiled again.
+        return Declared(value.astype(value.dtype), axes, decays, clip)
 
     return declared
 

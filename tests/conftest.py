@@ -33,7 +33,7 @@ TOLERANCE = {"float64": 1e-12, "float32": 5e-6, "bfloat16": 2e-2}
 
 
 def pytest_collection_finish() -> None:
-    """Tracing makes many objects: looking through those of pytest and JAX for garbage took a tenth of the time."""
+    """Tracing makes many objects: those of pytest and JAX are not looked through for garbage each time."""
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
 

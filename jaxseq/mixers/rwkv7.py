@@ -148,7 +148,7 @@ class RWKV7(Mixer):
     def _keys(self, k: jax.Array, eta: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What is removed, not yet of length 1, and what is written."""
         xi = self._vector("xi", lambda: 0.71 - 0.1 * (_ramp(self.width) - 0.5))
-        alpha = self._vector("alpha", lambda: jnp.full(self.width, 1.02, jnp.float32))
+        alpha = self._vector("alpha", lambda: jnp.full(self.width, 1.02))
         return k * xi, k * (1 + alpha * (eta - 1))
 
     def _norm(self, y: jax.Array, place: Depth) -> jax.Array:
@@ -159,8 +159,7 @@ class RWKV7(Mixer):
 
     def _bonus(self, r: jax.Array, k: jax.Array) -> jax.Array:
         """Σ ρ r k (B, T, H, 1)."""
-        start = param(lambda *_: jnp.full(self._heads(), -0.04, jnp.float32), "heads", None, decay=False)
-        rho = self.param("rho", start)
+        rho = self.param("rho", param(lambda *_: jnp.full(self._heads(), -0.04), "heads", None, decay=False))
         return jnp.sum(rho * r * k, axis=-1, keepdims=True)
 
     def _zigzag(self) -> jax.Array:

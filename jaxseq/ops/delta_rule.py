@@ -131,7 +131,7 @@ def _within(read, q, k, v, beta, log_a, document):
 
 
 def _step(S, q, k, v, beta, log_a):
-    """S_t from S_{t-1}, and y; of the state before the step, scaled, is read what would be of the decayed one."""
+    """S_t from S_{t-1}, and y_t. (Diag(e^a) S)ᵀ k = Sᵀ (e^a ⊙ k): no decayed state is made only to be read."""
     left = 1 if log_a is None else jnp.exp(log_a)
     u = beta * (v - read_state(left * k, S))
     return scaled(S, log_a) + outer(k, u), read_state(left * q, S) + jnp.sum(q * k, axis=-1, keepdims=True) * u
