@@ -90,7 +90,7 @@ def check(q, k, v, state, log_a, reset, mask, chunk, **others):
 
 
 def attend(op, within, step, tokens, log_a, state, reset, mask, chunk, method):
-    """y and the final state of tokens (B, T, H or G, ...): `within` treats chunks of them, `step` one of them."""
+    """y and the final state of tokens (B, T, H or G, ...): `within` treats chunks, `step` is (S, token) -> (S, y)."""
     v, groups = tokens["v"], tokens["q"].shape[2]
     dtype = accumulation_dtype(*tokens.values(), log_a, state)
     size = (v.shape[0], v.shape[2], tokens["q"].shape[3], v.shape[3])
@@ -219,7 +219,7 @@ def _as_map(within, x):
 
 
 def _sequential(step, x, state, reset, *, chunk, keep=False):
-    """One step at a time; the backward pass repeats the steps of a chunk from the state before it, and keeps those."""
+    """One step at a time; the backward pass repeats those of a chunk, and of each keeps the state before it alone."""
     groups, size, time = x["q"].shape[2], min(chunk, x["v"].shape[1]), x["v"].shape[1]
 
     def body(S, x):
